@@ -1,0 +1,108 @@
+# memscale. `make` alone prints what there is. Every target first makes .venv where it is missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GRID    ?= quick#          a file in sweeps/grids, by name, or the path of a YAML file
+SEEDS   ?=#                number of seeds an arm; empty: as the grid says
+DEVICE  ?=#                cpu, cuda; empty: the GPU where there is one
+RESULTS ?= results#        folder that everything is written to
+CONFIG  ?=#                YAML file of one run, for `make train`
+UI_HOST ?= 127.0.0.1#      where `make ui` listens
+UI_PORT ?= 5000#           and on which port
+JOBS    ?= 2#              processes of `make test`
+PYTHON  ?= $(shell command -v python3.11 || command -v python3)#  makes .venv
+
+# Nothing that we run reports home. One thread a process: two collapse on shared cores.
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export RAY_USAGE_STATS_ENABLED := 0
+export OMP_NUM_THREADS ?= 1
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+strip_grid = "$(strip $(GRID))"
+options = --results "$(strip $(RESULTS))" $(if $(strip $(SEEDS)),--seeds "$(strip $(SEEDS))")
+device = $(if $(strip $(DEVICE)),--device "$(strip $(DEVICE))")
+
+.PHONY: help
+help: ## print this
+	@echo "usage: make TARGET [VARIABLE=value ...]"; echo; echo "targets"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' Makefile
+	@echo; echo "variables"
+	@awk 'match($$0, /^[A-Z_]+ +\?=/) {split($$0, a, /#+ */); v = a[1]; sub(/^[A-Z_]+ +\?= */, "", v); \
+		if (v ~ /shell/) v = "python3.11"; sub(/ +$$/, "", v); sub(/ .*/, "", a[1]); \
+		printf "  %-14s %s%s\n", a[1], a[2], v == "" ? "" : " (default " v ")"}' Makefile
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@"$(strip $(PYTHON))" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "error: '$(strip $(PYTHON))' is not Python 3.11 or newer; install it, or: make PYTHON=/path/to/python3.11" >&2; \
+		exit 2; }
+	@echo "installing the pinned packages into .venv (some minutes the first time)"
+	@test -x $(BIN)/python || "$(strip $(PYTHON))" -m venv .venv
+	@$(PIP) install -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: sweep
+sweep: $(INSTALLED) ## run what is not finished of GRID: starts, resumes, widens
+	@$(BIN)/python -m sweeps run $(strip_grid) $(options) $(device)
+
+.PHONY: plots
+plots: $(INSTALLED) ## fit the runs of GRID and draw RESULTS/GRID/report.html
+	@$(BIN)/python -m analysis plots $(strip_grid) --results "$(strip $(RESULTS))"
+
+.PHONY: ui
+ui: $(INSTALLED) ## browse the runs in MLflow, on this machine only unless UI_HOST says otherwise
+	@test -f "$(strip $(RESULTS))/mlflow.db" || { \
+		echo "error: no runs in $(strip $(RESULTS)) yet; make sweep first" >&2; exit 2; }
+	@echo "MLflow at http://$(strip $(UI_HOST)):$(strip $(UI_PORT)) (Ctrl-C stops it)"
+	@exec $(BIN)/python -m mlflow ui --host "$(strip $(UI_HOST))" --port "$(strip $(UI_PORT))" --workers 1 \
+		--backend-store-uri "sqlite:///$$(realpath "$(strip $(RESULTS))")/mlflow.db"
+
+.PHONY: status
+status: $(INSTALLED) ## what of GRID is done, running, diverged, failed, to do; time left
+	@$(BIN)/python -m sweeps status $(strip_grid) $(options)
+
+.PHONY: dry-run
+dry-run: $(INSTALLED) ## the runs of GRID with parameters, tokens, FLOPs; nothing starts
+	@$(BIN)/python -m sweeps dry-run $(strip_grid) $(options)
+
+.PHONY: train
+train: $(INSTALLED) ## train the one run that CONFIG describes, without Ray
+	@test -n "$(strip $(CONFIG))" || { echo "error: say which run: make train CONFIG=file.yaml" >&2; exit 2; }
+	@$(BIN)/python -m core train "$(strip $(CONFIG))" --results "$(strip $(RESULTS))" $(device)
+
+.PHONY: lint
+lint: $(INSTALLED) ## style and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+.PHONY: test
+test: lint ## style, types and tests
+	@$(BIN)/python -m pytest -n $(strip $(JOBS)) --dist worksteal
+
+.PHONY: test-coverage
+test-coverage: $(INSTALLED) ## the long tests: do the intervals cover the truth as often as they say?
+	@$(BIN)/python -m pytest -n $(strip $(JOBS)) -m coverage
+
+# CUDA packages come with torch where a machine has a GPU, and are not pinned.
+.PHONY: lock
+lock: ## resolve requirements.in anew and write requirements.lock
+	@rm -rf .venv-lock
+	@"$(strip $(PYTHON))" -m venv .venv-lock
+	@.venv-lock/bin/python -m pip -qq --disable-pip-version-check install -r requirements.in
+	@.venv-lock/bin/python -m pip --disable-pip-version-check freeze --all \
+		| grep -v -E '^(pip|nvidia-|cuda-|triton)' | sed 's/+.*//' > requirements.lock.partial
+	@mv requirements.lock.partial requirements.lock
+	@rm -rf .venv-lock
+
+.PHONY: clean
+clean: ## remove environment and caches; tables, records, checkpoints and MLflow's store stay
+	@rm -rf .venv .venv-lock .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	@find core sweeps analysis tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	@rm -rf "$(strip $(RESULTS))/cache"
+	@echo "removed .venv and caches; kept $(strip $(RESULTS))/: tables, runs/ and mlflow.db"

@@ -1,0 +1,129 @@
+"""What a run costs, from its config alone: parameters by group, FLOPs, bytes per prompt.
+
+Torch-free, so that a grid of thousands is priced in a moment. `core/anchor.py` and `core/memory`
+must agree with it to the parameter; tests hold them to it, and to the counts that arXiv 2510.02375
+prints.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+from core.config import AnchorConfig, RunConfig
+
+BYTES_BF16 = 2
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Parameters by group; `total` is their sum and nothing else."""
+
+    anchor: int  # N, without embeddings
+    embed: int  # embedding table, and head table where untied
+    fetched: int  # M, the blocks on one path
+    bank: int  # W, all blocks
+
+    @property
+    def runtime(self) -> int:
+        return self.anchor + self.fetched
+
+    @property
+    def total(self) -> int:
+        return self.anchor + self.embed + self.bank
+
+
+@dataclass(frozen=True)
+class FlopCounts:
+    """Forward products per token, in FLOP (a multiply-add is 2); table look-ups stand apart."""
+
+    anchor: int  # projections and FFNs
+    attention: int  # scores and mixing, over the mean causal context
+    head: int
+    memory: int  # products with fetched parameters
+    lookups: int  # values read from tables per token: no products
+
+    @property
+    def forward(self) -> int:
+        return self.anchor + self.attention + self.head + self.memory
+
+
+def count_parameters(config: RunConfig) -> ParameterCounts:
+    """Parameters of a run by group."""
+    blocks = block_parameters(config)
+    return ParameterCounts(
+        anchor=count_anchor(config.anchor),
+        embed=config.data.vocab_size * config.anchor.d_model * (1 if config.anchor.tied else 2),
+        fetched=sum(blocks),
+        bank=sum(size * n for size, n in zip(blocks, bank_clusters(config), strict=True)),
+    )
+
+
+def count_anchor(anchor: AnchorConfig) -> int:
+    """N: matrices, two gains a layer, gains of QK-norm, the last gain.
+
+    Source: arXiv 2510.02375, tables 4 to 6, whose totals imply the QK-norm.
+    """
+    width = anchor.heads * anchor.head_dim
+    matrices = 4 * anchor.d_model * width + 3 * anchor.d_model * anchor.ffn
+    gains = 2 * anchor.d_model + 2 * width
+    return anchor.layers * (matrices + gains) + anchor.d_model
+
+
+def tree_clusters(branching: tuple[int, ...]) -> tuple[int, ...]:
+    """Clusters per level of a tree: (4, 4) has (4, 16)."""
+    return tuple(prod(branching[: level + 1]) for level in range(len(branching)))
+
+
+def bank_widths(config: RunConfig) -> tuple[int, ...]:
+    """Multiplier r per level of the bank. The generic control holds all widths in one block."""
+    widths = config.memory.widths
+    return (sum(widths),) if config.memory.type == "generic" else widths
+
+
+def bank_clusters(config: RunConfig) -> tuple[int, ...]:
+    """Blocks per level of the bank."""
+    if config.memory.type == "generic":
+        return (1,)
+    return tree_clusters(config.tree.branching)[: len(config.memory.widths)]
+
+
+def block_parameters(config: RunConfig) -> tuple[int, ...]:
+    """Parameters of one block per level: c0 r_l, c0 = 3 l d (arXiv 2510.02375, sec. 2.2)."""
+    c0 = 3 * len(memory_layers(config)) * config.anchor.d_model
+    return tuple(c0 * r for r in bank_widths(config))
+
+
+def memory_layers(config: RunConfig) -> tuple[int, ...]:
+    """Layers that hold memory, by placement."""
+    return tuple(range(config.anchor.layers)) if config.memory.type != "none" else ()
+
+
+def count_flops(config: RunConfig) -> FlopCounts:
+    """Forward products of one token. A causal token sees (T + 1) / 2 tokens in the mean."""
+    anchor = config.anchor
+    width = anchor.heads * anchor.head_dim
+    matrices = anchor.layers * (4 * anchor.d_model * width + 3 * anchor.d_model * anchor.ffn)
+    return FlopCounts(
+        anchor=2 * matrices,
+        attention=2 * anchor.layers * width * (config.data.seq_len + 1),
+        head=2 * config.data.vocab_size * anchor.d_model,
+        memory=2 * sum(block_parameters(config)),
+        lookups=anchor.d_model,
+    )
+
+
+def training_flops_per_token(config: RunConfig) -> float:
+    """FLOP per training token: the backward pass costs twice the forward."""
+    return 3.0 * count_flops(config).forward
+
+
+def bytes_per_prompt(config: RunConfig) -> int:
+    """Bytes of memory moved for one prompt, in bf16. A generic block stays where it is."""
+    return 0 if config.memory.type == "generic" else BYTES_BF16 * count_parameters(config).fetched
+
+
+def tokens_per_block_parameter(config: RunConfig) -> tuple[float, ...]:
+    """Training tokens per parameter of a block, per level, mean over the level; nan where r = 0."""
+    return tuple(
+        config.train.tokens / clusters / size if size else float("nan")
+        for size, clusters in zip(block_parameters(config), bank_clusters(config), strict=True)
+    )

@@ -1,0 +1,169 @@
+"""The anchor: a decoder-only transformer, and the sites where memory attaches.
+
+Notable:
+- RMSNorm before each half-layer, RoPE, SwiGLU, no biases, tied or untied head
+- QK-norm with one gain over all heads (the parameter counts of arXiv 2510.02375 imply it)
+- documents packed in one row do not see each other
+- fp32 weights; products in the precision of the run
+- attention as plain products: on CPUs with bf16 units four times faster than the fused call
+
+Shape letters: b batch, t time, d model, h heads, k head dim, f FFN, v vocabulary.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.config import AnchorConfig
+from core.memory.base import Attached
+
+EPSILON = 1e-6  # of RMSNorm
+
+
+class Linear(nn.Module):
+    """x W^T without bias; W is kept in fp32 and cast to the precision of x."""
+
+    def __init__(self, d_in: int, d_out: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(d_out, d_in))
+        self.std = scale / math.sqrt(d_in)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, x.shape[-1:], self.gain.to(x.dtype), EPSILON)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: AnchorConfig) -> None:
+        super().__init__()
+        self.heads, self.head_dim = config.heads, config.head_dim
+        width = config.heads * config.head_dim
+        self.qkv = Linear(config.d_model, 3 * width)
+        self.q_norm, self.k_norm = RMSNorm(width), RMSNorm(width)
+        self.out = Linear(width, config.d_model, scale=1 / math.sqrt(2 * config.layers))
+
+    def forward(self, x_btd: Tensor, mask_b1tt: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+        q, k, v = self.qkv(x_btd).chunk(3, dim=-1)
+        q_bhtk = rotate(self._split(self.q_norm(q)), rotation) * self.head_dim**-0.5
+        k_bhtk = rotate(self._split(self.k_norm(k)), rotation)
+        scores_bhtt = q_bhtk @ k_bhtk.transpose(-1, -2) + mask_b1tt
+        mixed_bhtk = scores_bhtt.softmax(-1) @ self._split(v)
+        return self.out(mixed_bhtk.transpose(1, 2).flatten(2))
+
+    def _split(self, x_btw: Tensor) -> Tensor:
+        return x_btw.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+
+
+class FFN(nn.Module):
+    """SwiGLU: W3 (SiLU(W1 x) * W2 x)."""
+
+    def __init__(self, config: AnchorConfig) -> None:
+        super().__init__()
+        self.gate_up = Linear(config.d_model, 2 * config.ffn)
+        self.down = Linear(config.ffn, config.d_model, scale=1 / math.sqrt(2 * config.layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class Layer(nn.Module):
+    def __init__(self, config: AnchorConfig) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = RMSNorm(config.d_model), Attention(config)
+        self.ffn_norm, self.ffn = RMSNorm(config.d_model), FFN(config)
+
+    def forward(
+        self,
+        x_btd: Tensor,
+        mask_b1tt: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        memory: Attached | None,
+    ) -> Tensor:
+        x_btd = x_btd + self.attention(self.attention_norm(x_btd), mask_b1tt, rotation)
+        normed_btd = self.ffn_norm(x_btd)
+        x_btd = x_btd + self.ffn(normed_btd)
+        return x_btd if memory is None else x_btd + memory.ffn(normed_btd)
+
+
+class Anchor(nn.Module):
+    """Tokens to last hidden states; `logits` applies the head."""
+
+    def __init__(self, config: AnchorConfig, vocab_size: int, seed: int) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Parameter(torch.empty(vocab_size, config.d_model))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.norm = RMSNorm(config.d_model)
+        self.head = None if config.tied else nn.Parameter(torch.empty(vocab_size, config.d_model))
+        self._initialise(torch.Generator().manual_seed(seed))
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        tables = [self.embedding] if self.head is None else [self.embedding, self.head]
+        for table in tables:
+            truncated_normal(table, self.config.d_model**-0.5, generator)
+        for module in self.modules():
+            if isinstance(module, Linear):
+                truncated_normal(module.weight, module.std, generator)
+
+    def forward(
+        self,
+        tokens_bt: Tensor,
+        segments_bt: Tensor,
+        memory: Sequence[Attached | None] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Hidden states [b, t, d] in `dtype`; `memory` has one entry a layer, None: bare anchor."""
+        x_btd = F.embedding(tokens_bt, self.embedding).to(dtype)
+        mask_b1tt = attention_mask(segments_bt, dtype)
+        rotation = rotary(tokens_bt.shape[1], self.config, x_btd)
+        for index, layer in enumerate(self.layers):
+            x_btd = layer(x_btd, mask_b1tt, rotation, memory[index] if memory else None)
+        return self.norm(x_btd)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores over the vocabulary, in the precision of `hidden`."""
+        return F.linear(
+            hidden, (self.embedding if self.head is None else self.head).to(hidden.dtype)
+        )
+
+
+def truncated_normal(tensor: Tensor, std: float, generator: torch.Generator) -> None:
+    """In place, cut at three standard deviations."""
+    nn.init.trunc_normal_(tensor, std=std, a=-3 * std, b=3 * std, generator=generator)
+
+
+def attention_mask(segments_bt: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive [b, 1, t, t]: 0 where a token may look, -inf at the future and other documents."""
+    t = segments_bt.shape[1]
+    same_btt = segments_bt[:, :, None] == segments_bt[:, None, :]
+    causal_tt = torch.ones(t, t, dtype=torch.bool, device=segments_bt.device).tril()
+    mask_btt = torch.zeros(same_btt.shape, dtype=dtype, device=segments_bt.device)
+    return mask_btt.masked_fill_(~(same_btt & causal_tt), -torch.inf)[:, None]
+
+
+def rotary(t: int, config: AnchorConfig, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [t, k] of RoPE, half-split layout. Source: arXiv 2104.09864."""
+    half = config.head_dim // 2
+    pair_k = torch.arange(half, dtype=torch.float64, device=like.device)
+    position_t = torch.arange(t, dtype=torch.float64, device=like.device)
+    angle_tk = torch.outer(position_t, config.rope_base ** (-pair_k / half)).repeat(1, 2)
+    return angle_tk.cos().to(like.dtype), angle_tk.sin().to(like.dtype)
+
+
+def rotate(x_bhtk: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate each pair (i, i + k/2) by its position's angle."""
+    cos_tk, sin_tk = rotation
+    first, second = x_bhtk.chunk(2, dim=-1)
+    return x_bhtk * cos_tk + torch.cat((-second, first), dim=-1) * sin_tk

@@ -1,0 +1,82 @@
+"""Checkpoints: written whole or not at all, checksummed, loaded without running code."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from core.errors import InputError
+
+KEPT = 2
+
+
+def save_checkpoint(
+    folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]
+) -> None:
+    """Write folder/step-N with its tensors, its JSON state and their checksums in one move."""
+    target = folder / f"step-{step:09d}"
+    partial = folder / f".partial-{step:09d}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({k: v.contiguous() for k, v in tensors.items()}, partial / "tensors.safetensors")
+    (partial / "state.json").write_text(json.dumps(state))
+    checksums = {name: _sha256(partial / name) for name in ("tensors.safetensors", "state.json")}
+    (partial / "checksums.json").write_text(json.dumps(checksums))
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    for old in _steps(folder)[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def load_checkpoint(
+    folder: Path,
+) -> tuple[int, dict[str, Tensor], dict[str, Any], list[str]] | None:
+    """The newest sound checkpoint as (step, tensors, state, damaged), None where there is none.
+
+    `damaged` names the newer ones that were passed over because a checksum did not match.
+    """
+    damaged: list[str] = []
+    for path in reversed(_steps(folder)):
+        if _sound(path):
+            tensors = load_file(path / "tensors.safetensors")
+            state = json.loads((path / "state.json").read_text())
+            return int(path.name.removeprefix("step-")), tensors, state, damaged
+        damaged.append(path.name)
+    return None
+
+
+def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file in one move; `metadata` rides in its header."""
+    partial = path.with_suffix(".partial")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata)
+    partial.replace(path)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file. Raises InputError where it is missing or damaged."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be loaded ({error}); train the run again") from None
+
+
+def _steps(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"))
+
+
+def _sound(path: Path) -> bool:
+    try:
+        checksums = json.loads((path / "checksums.json").read_text())
+        return all(_sha256(path / name) == expected for name, expected in checksums.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,273 @@
+"""The one description of a run: strict, frozen, YAML keys = field names.
+
+Every field here changes the result, so every field enters the run id (`core/identity.py`). Where a
+run happens (device, threads, folders) is `Runtime`, which no id sees.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from core.errors import InputError
+from core.reading import read_yaml
+from core.sizes import ANCHOR_SIZES
+
+
+def _integral(value: object) -> object:
+    """2e6 is how people write token counts; YAML reads it as a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _number(value: object) -> object:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Count = Annotated[int, BeforeValidator(_integral), Field(gt=0)]
+CountOrZero = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
+Rate = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+RateOrZero = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A part of a config: unknown keys, wrong types and non-finite numbers are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+class DataConfig(Section):
+    """Text to windows of tokens. Fitted on the train split alone."""
+
+    # "default", "extended", "hf:NAME" or paths to .txt, .jsonl(.gz), .parquet files or
+    # folders of them
+    corpus: Annotated[tuple[str, ...], BeforeValidator(_tuple), Field(min_length=1)] = ("default",)
+    vocab_size: Annotated[int, BeforeValidator(_integral), Field(ge=257, le=65_535)] = 4096
+    seq_len: Annotated[int, BeforeValidator(_integral), Field(ge=16, le=65_536)] = 128  # tokens
+    min_tokens: Annotated[int, BeforeValidator(_integral), Field(ge=4)] = 16  # shorter windows go
+    validation: Share = 0.05  # share of the groups of near-duplicates
+    test: Share = 0.05
+    duplicate_jaccard: Annotated[float, BeforeValidator(_number), Field(gt=0, le=1)] = 0.7
+    split_seed: CountOrZero = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_corpus(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(values.get("corpus"), str):
+            return {**values, "corpus": (values["corpus"],)}
+        return values
+
+    @model_validator(mode="after")
+    def _possible(self) -> "DataConfig":
+        if self.validation + self.test >= 0.5:
+            raise ValueError("validation + test must stay below 0.5, so that most text trains")
+        if self.min_tokens > self.seq_len:
+            raise ValueError(f"min_tokens must be at most seq_len ({self.seq_len})")
+        return self
+
+
+class TreeConfig(Section):
+    """Windows to cluster paths, one id a level."""
+
+    embedder: Literal["tfidf", "minilm"] = "tfidf"
+    dimensions: Count = 128  # of the SVD after TF-IDF; MiniLM's are 384 whatever stands here
+    branching: Annotated[
+        tuple[Annotated[int, BeforeValidator(_integral), Field(ge=2)], ...],
+        BeforeValidator(_tuple),
+        Field(min_length=1, max_length=8),
+    ] = (4, 4)
+    key: Literal["document", "prefix"] = "document"  # the text that routes a *training* window
+    prefix: Share = 0.5  # the share of a window's tokens that the prefix key sees
+    seed: CountOrZero = 0
+
+
+class AnchorConfig(Section):
+    """Decoder-only transformer. A `size` name fills the numbers that are not given."""
+
+    layers: Count
+    d_model: Count
+    heads: Count
+    head_dim: Count
+    ffn: Count  # inner width of the SwiGLU FFN
+    tied: bool = True  # one table for embedding and head
+    rope_base: Rate = 100_000.0  # source: arXiv 2510.02375, app. A
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_size(cls, values: Any) -> Any:
+        if isinstance(values, str):
+            values = {"size": values}
+        if not isinstance(values, Mapping) or "size" not in values:
+            return values
+        size = values["size"]
+        if size not in ANCHOR_SIZES:
+            raise ValueError(f"size {size!r} is unknown; allowed: {', '.join(ANCHOR_SIZES)}")
+        return {**ANCHOR_SIZES[size], **{k: v for k, v in values.items() if k != "size"}}
+
+    @model_validator(mode="after")
+    def _possible(self) -> "AnchorConfig":
+        if self.head_dim % 2:
+            raise ValueError("head_dim must be even: RoPE rotates pairs")
+        return self
+
+
+class MemoryConfig(Section):
+    """What the anchor is augmented with."""
+
+    type: Literal["none", "generic", "ffn"] = "none"
+    # multiplier r per level of the tree, 0 = unused; a block at level l holds c0 * r_l parameters
+    widths: Annotated[tuple[CountOrZero, ...], BeforeValidator(_tuple)] = ()
+    placement: Literal["uniform"] = "uniform"
+    lr: Rate | None = None  # peak rate of the bank; none: the anchor's
+    weight_decay: RateOrZero = 0.0  # of fetched rows only
+
+    @model_validator(mode="after")
+    def _possible(self) -> "MemoryConfig":
+        if self.type == "none" and (self.widths or self.lr is not None):
+            raise ValueError("type none takes no widths and no lr; remove them or choose a type")
+        if self.type != "none" and not any(self.widths):
+            raise ValueError(
+                f"type {self.type} needs at least one width above 0, as widths: [16, 4]"
+            )
+        return self
+
+
+class TrainConfig(Section):
+    """One pass of AdamW over `tokens` tokens (more than the text holds = several epochs)."""
+
+    tokens: Count = 1_000_000
+    batch_size: Count = 16  # windows a step
+    accumulate: Count = 1  # micro-batches a step; must divide batch_size
+    lr: Rate = 1e-2
+    weight_decay: RateOrZero = 0.1  # on matrices of the anchor, not on gains or embeddings
+    beta1: Share = 0.9
+    beta2: Share = 0.95
+    clip: Rate = 1.0  # anchor: global norm; bank: norm of each row, so rows stay independent
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    warmup: Share = 0.05  # share of the steps
+    decay: Share = 0.3  # share of the steps in wsd's linear descent
+    final_lr: RateOrZero = 0.1  # end of the schedule as a share of the peak
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 where the machine has it
+    diverged_above: Rate = 2.0  # stop when the loss exceeds this multiple of its starting value
+
+    @model_validator(mode="after")
+    def _possible(self) -> "TrainConfig":
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate must divide batch_size ({self.batch_size})")
+        if self.warmup + self.decay > 1:
+            raise ValueError("warmup + decay must be at most 1")
+        if self.final_lr > 1:
+            raise ValueError("final_lr is a share of the peak rate, at most 1")
+        return self
+
+
+class EvaluateConfig(Section):
+    """How much held-out text is scored."""
+
+    validation_windows: Count = 384  # rates are tuned on them
+    test_windows: Count = 768  # results are reported on them
+
+
+class RunConfig(Section):
+    """One run. Refused combinations name the key and what to change."""
+
+    data: DataConfig = DataConfig()
+    tree: TreeConfig = TreeConfig()
+    anchor: AnchorConfig
+    memory: MemoryConfig = MemoryConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    seed: CountOrZero = 0
+
+    @model_validator(mode="after")
+    def _possible(self) -> "RunConfig":
+        levels = len(self.tree.branching)
+        if len(self.memory.widths) > levels:
+            raise ValueError(
+                f"memory.widths has {len(self.memory.widths)} levels, tree.branching has {levels}; "
+                "remove widths or add a level to the tree"
+            )
+        if self.train.tokens < self.train.batch_size * self.data.seq_len:
+            raise ValueError(
+                f"train.tokens {self.train.tokens} is less than one step of train.batch_size x "
+                f"data.seq_len = {self.train.batch_size * self.data.seq_len} tokens"
+            )
+        return self
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps: tokens / (batch_size * seq_len), rounded down."""
+        return self.train.tokens // (self.train.batch_size * self.data.seq_len)
+
+
+class Runtime(Section):
+    """Where a run happens. Changes no result, so no run id sees it."""
+
+    device: str = "cpu"
+    threads: Count = 1  # two-thread trials collapse on shared cores
+    results: Path = Path("results")
+    checkpoint_seconds: RateOrZero = 30.0  # wall time between checkpoints
+
+    @property
+    def cache(self) -> Path:
+        return self.results / "cache"
+
+
+def load_config(path: Path) -> RunConfig:
+    """The run that a YAML file describes. Raises InputError with file, key and what is allowed."""
+    return parse_config(read_yaml(path), str(path))
+
+
+def parse_config(values: Mapping[str, Any], where: str) -> RunConfig:
+    """The run that nested `values` describe; `where` (a file, an arm) opens an error's message."""
+    return parse_section(RunConfig, values, where)
+
+
+def parse_section(section: type[S], values: Mapping[str, Any], where: str) -> S:
+    """Any section from nested `values`. Raises InputError with key, value and what is allowed."""
+    try:
+        return section.model_validate(dict(values))
+    except ValidationError as error:
+        raise InputError(f"{where}: {_explain(section, error)}") from None
+
+
+def _explain(section: type[Section], error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "config"
+    if first["type"] == "extra_forbidden":
+        allowed = _fields_at(section, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), allowed, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return f"{key}: unknown key; {hint}allowed: {', '.join(sorted(allowed))}"
+    if first["type"] == "missing":
+        return f"{key}: missing; it has no default, so give it"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first["input"]
+    shown = "" if isinstance(given, dict | Section) else f" = {given!r}"
+    return f"{key}{shown}: {message[0].lower()}{message[1:]}"
+
+
+def _fields_at(section: type[Section], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+            break
+        section = annotation
+    extra = ["size"] if section is AnchorConfig else []
+    return [*section.model_fields, *extra]

@@ -1,0 +1,57 @@
+"""What training and evaluation read: arrays on disk, mapped, never loaded whole."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Segment id of padding in packed rows.
+PADDING = 255
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Packed training rows. A row holds windows of one leaf, so it has one path.
+
+    tokens_nt   uint16 [n, seq_len + 1]  the model reads [:, :-1] and predicts [:, 1:]
+    segments_nt uint8  [n, seq_len + 1]  0, 1, ... per window in the row; PADDING at the end
+    path_nl     int32  [n, levels]       cluster id at each level, counted over the whole level
+    """
+
+    tokens_nt: NDArray[np.uint16]
+    segments_nt: NDArray[np.uint8]
+    path_nl: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Held-out windows, one a row, as evaluation reads them.
+
+    tokens_nt  uint16 [n, seq_len + 1]  padded with 0 behind length_n
+    length_n   int32  [n]               tokens of the window, the leading end-of-text included
+    prefix_n   int32  [n]               tokens that the prefix key sees; the rest is scored
+    path_*_nl  int32  [n, levels]       paths by the prefix key and by the whole window
+    source_n   uint8  [n]               index into Dataset.sources
+    """
+
+    tokens_nt: NDArray[np.uint16]
+    length_n: NDArray[np.int32]
+    prefix_n: NDArray[np.int32]
+    path_prefix_nl: NDArray[np.int32]
+    path_document_nl: NDArray[np.int32]
+    source_n: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One corpus under one tokenizer and one tree."""
+
+    train: Rows
+    validation: Windows
+    test: Windows
+    token_bytes_v: NDArray[np.int32]  # UTF-8 bytes of each token; 0 for end-of-text
+    clusters: tuple[int, ...]  # per level
+    train_tokens: int  # predicted tokens of one epoch
+    agreement: tuple[float, ...]  # per level, share of test windows whose prefix and document agree
+    sources: tuple[str, ...]
+    digest: str  # SHA-256 of the arrays, 12 digits

@@ -1,0 +1,106 @@
+"""The bank: a table per level, one row a block, each row beside its moments.
+
+A step fetches the distinct rows of its batch as leaf tensors, the model uses them, `RowAdamW`
+updates those rows and their moments, and the rows go back. So a step costs what it fetches,
+whatever the size of the bank, and a row that was not fetched does not move: no decay, no momentum.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.memory.base import Attached, BlockMemory
+
+
+@dataclass
+class Table:
+    """One level, resident in memory.
+
+    rows [n, size] weights · first, second [n, size] moments · steps [n] updates that a row has had
+    """
+
+    width: int
+    rows: Tensor
+    first: Tensor
+    second: Tensor
+    steps: Tensor
+
+    @classmethod
+    def create(cls, n: int, width: int, memory: BlockMemory, generator: torch.Generator) -> "Table":
+        rows = torch.empty(n, memory.row_size(width))
+        memory.initialise(rows, width, generator)
+        zeros = torch.zeros_like(rows)
+        return cls(width, rows, zeros, zeros.clone(), torch.zeros(n, dtype=torch.int64))
+
+
+@dataclass
+class Fetch:
+    """The distinct rows of one batch at one level.
+
+    ids [u] row numbers, ascending · rows [u, size] leaf with gradient · index [b] row of each
+    document
+    """
+
+    table: Table
+    ids: Tensor
+    rows: Tensor
+    index: Tensor
+
+
+class Bank:
+    """All memory parameters. Levels of width 0 hold nothing."""
+
+    def __init__(
+        self, memory: BlockMemory, clusters: Sequence[int], widths: Sequence[int], seed: int
+    ) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.memory = memory
+        self.tables = {
+            level: Table.create(n, width, memory, generator)
+            for level, (n, width) in enumerate(zip(clusters, widths, strict=True))
+            if width
+        }
+
+    def fetch(self, path_bl: Tensor) -> list[Fetch]:
+        """The rows on the paths [b, levels] of a batch, as leaves of the graph."""
+        fetches = []
+        for level, table in self.tables.items():
+            ids, index = torch.unique(path_bl[:, level], return_inverse=True)
+            rows = table.rows.index_select(0, ids).requires_grad_()
+            fetches.append(Fetch(table, ids, rows, index))
+        return fetches
+
+    def attach(
+        self, fetches: Sequence[Fetch], n_layers: int, dtype: torch.dtype, part: slice = slice(None)
+    ) -> list[Attached | None]:
+        """What the anchor's layers see, for the documents `part` of the fetched batch."""
+        if all(len(fetch.ids) == 1 for fetch in fetches):  # one block for all: a plain product
+            blocks = [(f.table.width, f.rows.to(dtype)) for f in fetches]
+        else:
+            blocks = [(f.table.width, f.rows.to(dtype)[f.index[part]]) for f in fetches]
+        return self.memory.attach(blocks, n_layers)
+
+    def to(self, device: str) -> "Bank":
+        for table in self.tables.values():
+            for name in ("rows", "first", "second", "steps"):
+                setattr(table, name, getattr(table, name).to(device))
+        return self
+
+    def parameters(self) -> int:
+        """W, the number of memory parameters."""
+        return sum(table.rows.numel() for table in self.tables.values())
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor by name, without copies."""
+        return {
+            f"{level}.{name}": getattr(table, name)
+            for level, table in self.tables.items()
+            for name in ("rows", "first", "second", "steps")
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take over the tensors of `state()`."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])

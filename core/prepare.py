@@ -1,0 +1,152 @@
+"""Text to a Dataset: windows, vectors, tree, paths, packed rows. Cached by what goes in."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from core.config import DataConfig, TreeConfig
+from core.corpus.packing import pack_rows
+from core.corpus.prepare import WindowStore, prepare_windows
+from core.corpus.sources import fetch_minilm
+from core.corpus.windows import SplitWindows, prefix_tokens
+from core.dataset import PADDING, Dataset, Rows, Windows
+from core.identity import tree_fingerprint
+from core.retrieval.embedders import Embedder, MiniLMEmbedder, TfidfEmbedder
+from core.retrieval.report import agreement, chance_agreement, leaf_sizes
+from core.retrieval.tree import ClusterTree
+
+Arrays = dict[str, NDArray[Any]]
+HELD_OUT = ("validation", "test")
+
+
+def prepare(data: DataConfig, tree: TreeConfig, cache: Path, device: str = "cpu") -> Dataset:
+    """The dataset of a run, made once and mapped from `cache` after that.
+
+    Raises InputError for missing or too little text, or a tree too deep for it.
+    """
+    folder = cache / "trees" / tree_fingerprint(data, tree)
+    if not (folder / "meta.json").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not (folder / "meta.json").exists():
+                _build(data, tree, cache, folder, device)
+    return _load(folder)
+
+
+def _build(data: DataConfig, tree: TreeConfig, cache: Path, folder: Path, device: str) -> None:
+    store = prepare_windows(data, cache)
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    embedder = _embedder(tree, cache, device)
+    train = store.split("train")
+    embedder.fit(train.key_texts(None))
+    clusters = ClusterTree.fit(embedder.embed(train.key_texts(None)), tree.branching, tree.seed)
+    clusters.save(partial / "tree.safetensors")
+    embedder.save(partial / "embedder")
+
+    def paths(split: SplitWindows, prefix: float | None) -> NDArray[np.int32]:
+        return clusters.route(embedder.embed(split.key_texts(prefix)))
+
+    arrays = _train_arrays(train, paths, data, tree)
+    for name in HELD_OUT:
+        arrays |= _held_out_arrays(name, store.split(name), paths, data, tree)
+    arrays["token_bytes_v"] = store.token_bytes_v
+    for name, array in arrays.items():
+        np.save(partial / f"{name}.npy", array)
+    (partial / "meta.json").write_text(json.dumps(_meta(arrays, clusters, store), indent=2))
+    partial.rename(folder)
+
+
+def _embedder(tree: TreeConfig, cache: Path, device: str) -> Embedder:
+    if tree.embedder == "minilm":
+        return MiniLMEmbedder(fetch_minilm(cache), cache / "vectors", device)
+    return TfidfEmbedder(tree.dimensions, tree.seed)
+
+
+def _train_arrays(
+    train: SplitWindows,
+    paths: Callable[[SplitWindows, float | None], NDArray[np.int32]],
+    data: DataConfig,
+    tree: TreeConfig,
+) -> Arrays:
+    path_nl = paths(train, tree.prefix if tree.key == "prefix" else None)
+    rows = pack_rows(
+        np.diff(train.offsets), path_nl, train.offsets, train.tokens, data.seq_len, tree.seed
+    )
+    return {f"train.{name}": getattr(rows, name) for name in Rows.__dataclass_fields__}
+
+
+def _held_out_arrays(
+    name: str,
+    split: SplitWindows,
+    paths: Callable[[SplitWindows, float | None], NDArray[np.int32]],
+    data: DataConfig,
+    tree: TreeConfig,
+) -> Arrays:
+    length_n = np.diff(split.offsets).astype(np.int32)
+    tokens_nt = np.zeros((len(length_n), data.seq_len + 1), np.uint16)
+    tokens_nt[np.arange(data.seq_len + 1) < length_n[:, None]] = split.tokens
+    windows = Windows(
+        tokens_nt=tokens_nt,
+        length_n=length_n,
+        prefix_n=prefix_tokens(length_n, tree.prefix),
+        path_prefix_nl=paths(split, tree.prefix),
+        path_document_nl=paths(split, None),
+        source_n=np.asarray(split.source),
+    )
+    return {f"{name}.{field}": getattr(windows, field) for field in Windows.__dataclass_fields__}
+
+
+def _meta(arrays: Arrays, clusters: ClusterTree, store: WindowStore) -> dict[str, Any]:
+    segments_nt = arrays["train.segments_nt"]
+    predicted = (segments_nt[:, 1:] == segments_nt[:, :-1]) & (segments_nt[:, 1:] != PADDING)
+    return {
+        "clusters": clusters.clusters,
+        "train_tokens": int(predicted.sum()),
+        "agreement": agreement(arrays["test.path_prefix_nl"], arrays["test.path_document_nl"]),
+        "chance_agreement": chance_agreement(arrays["test.path_document_nl"]),
+        "leaf_rows": leaf_sizes(arrays["train.path_nl"], clusters.clusters[-1]).tolist(),
+        "sources": [source["name"] for source in store.meta["sources"]],
+        "digest": _digest(arrays),
+    }
+
+
+def _digest(arrays: Arrays) -> str:
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        total.update(name.encode())
+        total.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return total.hexdigest()[:12]
+
+
+def _load(folder: Path) -> Dataset:
+    meta = json.loads((folder / "meta.json").read_text())
+
+    def mapped(name: str) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return array
+
+    def held_out(name: str) -> Windows:
+        return Windows(
+            **{field: mapped(f"{name}.{field}") for field in Windows.__dataclass_fields__}
+        )
+
+    return Dataset(
+        train=Rows(**{field: mapped(f"train.{field}") for field in Rows.__dataclass_fields__}),
+        validation=held_out("validation"),
+        test=held_out("test"),
+        token_bytes_v=np.array(mapped("token_bytes_v")),
+        clusters=tuple(meta["clusters"]),
+        train_tokens=meta["train_tokens"],
+        agreement=tuple(meta["agreement"]),
+        sources=tuple(meta["sources"]),
+        digest=meta["digest"],
+    )

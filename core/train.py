@@ -1,0 +1,239 @@
+"""One run: train, checkpoint, resume to the bit, evaluate, record."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from core.config import RunConfig, Runtime
+from core.dataset import Dataset
+from core.errors import InputError
+from core.evaluate import evaluate
+from core.memory.optimizer import RowAdamW
+from core.model import Model, predicted, resolve_precision
+from core.optimizer import anchor_optimizer, load_optimizer_state, optimizer_state
+from core.outcome import Outcome, make_record
+from core.prepare import prepare
+from core.record import RunRecord, Status, from_row
+from core.schedule import rate
+
+LOGS = 100  # points of the loss curve
+Log = Callable[[dict[str, float]], None]
+
+
+class Diverged(Exception):
+    """The loss is not finite, or far above its start."""
+
+
+def train_run(config: RunConfig, runtime: Runtime, folder: Path, on_log: Log) -> RunRecord:
+    """Train `config` in `folder`, from its last checkpoint if there is one, and return its record.
+
+    Writes config.yaml, checkpoints, curve.csv, model.safetensors and, last, record.json. A diverged
+    run returns a record that says so; anything else that goes wrong raises.
+    """
+    finished = folder / "record.json"
+    if finished.exists():
+        return from_row(json.loads(finished.read_text()))
+    dataset = prepare(config.data, config.tree, runtime.cache, runtime.device)
+    record = Trainer(config, runtime, folder, dataset, on_log).run()
+    partial = finished.with_suffix(".partial")
+    partial.write_text(json.dumps(record.__dict__))
+    partial.replace(finished)
+    return record
+
+
+class Trainer:
+    """The state of one run: weights, moments, the curve so far and the time spent."""
+
+    def __init__(
+        self, config: RunConfig, runtime: Runtime, folder: Path, dataset: Dataset, on_log: Log
+    ) -> None:
+        torch.set_num_threads(runtime.threads)
+        self.config, self.runtime, self.folder = config, runtime, folder
+        self.dataset, self.on_log = dataset, on_log
+        self.precision = resolve_precision(config.train.precision, runtime.device)
+        self.model = Model(config, runtime.device, self.precision)
+        self.optimizer = anchor_optimizer(self.model, config)
+        train = config.train
+        self.row_optimizer = RowAdamW(
+            train.beta1, train.beta2, config.memory.weight_decay, train.clip
+        )
+        self.step = 0
+        # Sums since the last log, and what has been; all of it is checkpointed.
+        self.progress: dict[str, Any] = {
+            "curve": [],
+            "tokens": 0,
+            "loss_sum": 0.0,
+            "loss_steps": 0,
+            "start_loss": None,
+            "cpu_seconds": 0.0,
+            "wall_seconds": 0.0,
+            "attempts": 0,
+        }
+
+    def run(self) -> RunRecord:
+        """Train to the end, evaluate, and say what came out."""
+        self._write_config()
+        self._resume()
+        self.progress["attempts"] += 1
+        status, cause, losses = Status.DONE, "", {}
+        evaluate_seconds = 0.0
+        try:
+            self._train()
+        except Diverged as error:
+            status, cause = Status.DIVERGED, str(error)
+        else:
+            started = time.process_time()
+            losses = evaluate(self.model, self.dataset, self.config)
+            evaluate_seconds = time.process_time() - started
+        self._write_curve()
+        self._save_weights()
+        outcome = Outcome(status, cause, losses, evaluate_seconds, self.precision)
+        return make_record(self.config, self.runtime, self.dataset, self.progress, outcome)
+
+    def _train(self) -> None:
+        steps = self.config.steps
+        log_every = max(1, steps // LOGS)
+        clock = _Clock(self.progress)
+        saved = time.monotonic()
+        while self.step < steps:
+            self._train_step(steps)
+            if self.step % log_every == 0 or self.step == steps:
+                clock.update()
+                self._log(steps)
+            if time.monotonic() - saved >= self.runtime.checkpoint_seconds:
+                clock.update()
+                self._save()
+                saved = time.monotonic()
+        clock.update()
+
+    def _train_step(self, steps: int) -> None:
+        train = self.config.train
+        rows_bt, segments_bt, path_bl = self._batch()
+        share = rate(self.step, steps, train)
+        fetches = self.model.fetch(path_bl)
+        targets = int(predicted(segments_bt).sum())
+        size = len(rows_bt) // train.accumulate
+        total = 0.0
+        for start in range(0, len(rows_bt), size):
+            part = slice(start, start + size)
+            loss = self.model.summed_loss(rows_bt[part], segments_bt[part], fetches, part) / targets
+            loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(self.model.anchor.parameters(), train.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = train.lr * share
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.row_optimizer.step(fetches, (self.config.memory.lr or train.lr) * share)
+        self.step += 1
+        self._account(total, targets)
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        rows = self.dataset.train
+        chosen = batch_rows(
+            len(rows.tokens_nt), self.config.train.batch_size, self.step, self.config.seed
+        )
+        to = self.runtime.device
+        return (
+            torch.from_numpy(rows.tokens_nt[chosen].astype(np.int64)).to(to),
+            torch.from_numpy(rows.segments_nt[chosen]).to(to),
+            torch.from_numpy(rows.path_nl[chosen].astype(np.int64)).to(to),
+        )
+
+    def _account(self, loss: float, targets: int) -> None:
+        progress = self.progress
+        if progress["start_loss"] is None:
+            progress["start_loss"] = loss
+        limit = self.config.train.diverged_above * progress["start_loss"]
+        if not math.isfinite(loss) or loss > limit:
+            raise Diverged(f"loss {loss:.4g} at step {self.step}, limit {limit:.4g} nats/token")
+        progress["tokens"] += targets
+        progress["loss_sum"] += loss
+        progress["loss_steps"] += 1
+
+    def _log(self, steps: int) -> None:
+        progress = self.progress
+        point = {
+            "step": self.step,
+            "tokens": progress["tokens"],
+            "loss": progress["loss_sum"] / progress["loss_steps"],
+            "lr": self.config.train.lr * rate(self.step - 1, steps, self.config.train),
+        }
+        progress["curve"].append(point)
+        progress["loss_sum"], progress["loss_steps"] = 0.0, 0
+        speed = progress["tokens"] / max(progress["cpu_seconds"], 1e-9)
+        self.on_log(point | {"tokens_per_second": speed})
+
+    def _save(self) -> None:
+        tensors = self.model.state() | optimizer_state(self.model, self.optimizer)
+        save_checkpoint(self.folder / "checkpoints", self.step, tensors, self.progress)
+
+    def _resume(self) -> None:
+        found = load_checkpoint(self.folder / "checkpoints")
+        if found is None:
+            return
+        self.step, tensors, self.progress, damaged = found
+        for name in damaged:
+            print(f"{self.folder}: checkpoint {name} is damaged; going on from step {self.step}")
+        self.model.load_state(tensors)
+        load_optimizer_state(self.model, self.optimizer, tensors)
+
+    def _write_config(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
+        (self.folder / "config.yaml").write_text(text)
+
+    def _write_curve(self) -> None:
+        partial = self.folder / "curve.csv.partial"
+        pd.DataFrame(self.progress["curve"]).to_csv(partial, index=False)
+        partial.replace(self.folder / "curve.csv")
+
+    def _save_weights(self) -> None:
+        weights = {
+            name: tensor
+            for name, tensor in self.model.state().items()
+            if name.startswith("anchor.") or name.endswith(".rows")
+        }
+        config = {"config": json.dumps(self.config.model_dump(mode="json"))}
+        save_weights(self.folder / "model.safetensors", weights, config)
+
+
+class _Clock:
+    """Adds CPU and wall seconds to the progress, so that they survive a restart."""
+
+    def __init__(self, progress: dict[str, Any]) -> None:
+        self.progress = progress
+        self.cpu, self.wall = time.process_time(), time.monotonic()
+
+    def update(self) -> None:
+        cpu, wall = time.process_time(), time.monotonic()
+        self.progress["cpu_seconds"] += cpu - self.cpu
+        self.progress["wall_seconds"] += wall - self.wall
+        self.cpu, self.wall = cpu, wall
+
+
+def batch_rows(n: int, size: int, step: int, seed: int) -> NDArray[np.int64]:
+    """Rows of one step; an epoch is a permutation by (seed, epoch) less its incomplete batch.
+
+    Raises InputError where the text does not fill one batch.
+    """
+    batches = n // size
+    if not batches:
+        raise InputError(
+            f"the train split packs into {n} rows, train.batch_size is {size}; "
+            "give more text or a smaller batch"
+        )
+    epoch, batch = divmod(step, batches)
+    order = np.random.default_rng([seed, epoch]).permutation(n)
+    return order[batch * size : (batch + 1) * size]

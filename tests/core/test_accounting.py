@@ -1,0 +1,141 @@
+"""Counts to the digit: against the paper's printed tables, and against the modules themselves."""
+
+import pytest
+
+from core.accounting import (
+    block_parameters,
+    bytes_per_prompt,
+    count_flops,
+    count_parameters,
+    tokens_per_block_parameter,
+    training_flops_per_token,
+)
+from core.config import RunConfig, parse_config
+from core.model import Model
+
+VOCABULARY = 50_432  # GPT-NeoX's table as padded in the paper
+
+# Source: arXiv 2510.02375, tables 4, 5, 6 and 8, with and without embeddings made one number there.
+PAPER_ANCHORS = {
+    "160m": 163_510_016,
+    "410m": 411_665_408,
+    "1.4b": 1_439_893_504,
+}
+# Table 8 prints millions to one digit.
+PAPER_ANCHORS_ROUNDED = {
+    "260m": 257.5,
+    "320m": 321.7,
+    "350m": 347.4,
+    "370m": 373.1,
+    "390m": 386.0,
+    "410m": 411.7,
+}
+# Source: tables 1 and 2: anchor dimensions (layers x d), widths, fetched in millions, bank in
+# billions.
+PAPER_BANKS = [
+    (35, 512, (256, 64, 16), 18.06, 4.624),
+    (24, 1024, (512, 128, 32), 49.55, 12.684),
+    (24, 2048, (768, 256, 16), 153.35, 21.139),
+    (18, 640, (512, 128, 32), 23.22, 5.945),  # Gemma 3 270M
+    (24, 896, (512, 128, 32), 43.35, 11.098),  # Qwen 2.5 0.5B
+    (16, 2048, (768, 256, 16), 102.24, 14.093),  # Llama 3.2 1B; its 32 in the appendix is an error
+]
+
+
+def paper_anchor(size: str) -> RunConfig:
+    return parse_config({"anchor": size, "data": {"vocab_size": VOCABULARY}}, size)
+
+
+@pytest.mark.parametrize(("size", "printed"), PAPER_ANCHORS.items())
+def test_anchors_to_the_digit(size: str, printed: int) -> None:
+    assert count_parameters(paper_anchor(size)).total == printed
+
+
+@pytest.mark.parametrize(("size", "millions"), PAPER_ANCHORS_ROUNDED.items())
+def test_anchors_of_table_8(size: str, millions: float) -> None:
+    assert round(count_parameters(paper_anchor(size)).total / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize(("layers", "d_model", "widths", "fetched", "bank"), PAPER_BANKS)
+def test_banks(
+    layers: int, d_model: int, widths: tuple[int, ...], fetched: float, bank: float
+) -> None:
+    config = parse_config(
+        {
+            "anchor": {"size": "160m", "layers": layers, "d_model": d_model},
+            "tree": {"branching": [16, 16, 16, 16]},
+            "memory": {"type": "ffn", "widths": [*widths, 0]},
+        },
+        "paper",
+    )
+    counts = count_parameters(config)
+    assert round(counts.fetched / 1e6, 2) == fetched
+    assert round(counts.bank / 1e9, 3) == bank
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("memory", ["none", "generic", "ffn"])
+def test_counts_are_the_modules(tied: bool, memory: str) -> None:
+    widths = {} if memory == "none" else {"widths": [5, 3]}
+    config = parse_config(
+        {
+            "anchor": {"size": "d32", "tied": tied},
+            "memory": {"type": memory, **widths},
+            "tree": {"branching": [3, 2]},
+            "data": {"vocab_size": 300},
+        },
+        "x",
+    )
+    model = Model(config, "cpu", "fp32")
+    counts = count_parameters(config)
+    tables = 1 if tied else 2
+    assert counts.embed == tables * 300 * 32
+    assert counts.anchor + counts.embed == sum(p.numel() for p in model.anchor.parameters())
+    assert counts.bank == (model.bank.parameters() if model.bank else 0)
+    assert counts.total == counts.anchor + counts.embed + counts.bank
+    assert counts.runtime == counts.anchor + counts.fetched
+
+
+def test_generic_holds_what_ffn_fetches() -> None:
+    ffn, generic = (
+        parse_config({"anchor": "d32", "memory": {"type": kind, "widths": [5, 3]}}, "x")
+        for kind in ("ffn", "generic")
+    )
+    assert count_parameters(ffn).fetched == count_parameters(generic).bank
+    assert bytes_per_prompt(ffn) == 2 * count_parameters(ffn).fetched
+    assert bytes_per_prompt(generic) == 0
+    assert training_flops_per_token(ffn) == training_flops_per_token(generic)
+
+
+def test_flops_by_hand() -> None:
+    """One layer, d 4, one head of 2, ffn 3, vocabulary 300, T 16, memory of width 2."""
+    anchor = {"layers": 1, "d_model": 4, "heads": 1, "head_dim": 2, "ffn": 3}
+    config = parse_config(
+        {
+            "anchor": anchor,
+            "data": {"vocab_size": 300, "seq_len": 16},
+            "tree": {"branching": [2]},
+            "memory": {"type": "ffn", "widths": [2]},
+        },
+        "x",
+    )
+    flops = count_flops(config)
+    assert flops.anchor == 2 * (4 * 4 * 2 + 3 * 4 * 3)
+    assert flops.attention == sum(2 * 2 * 2 * seen for seen in range(1, 17)) / 16
+    assert flops.head == 2 * 300 * 4
+    assert flops.memory == 2 * 3 * 4 * 2
+    assert training_flops_per_token(config) == 3 * flops.forward
+
+
+def test_tokens_per_block_parameter_by_hand() -> None:
+    config = parse_config(
+        {
+            "anchor": "d16",
+            "tree": {"branching": [4, 4]},
+            "memory": {"type": "ffn", "widths": [2, 1]},
+            "train": {"tokens": 96_000},
+        },
+        "x",
+    )
+    assert block_parameters(config) == (3 * 2 * 16 * 2, 3 * 2 * 16)
+    assert tokens_per_block_parameter(config) == (96_000 / 4 / 192, 96_000 / 16 / 96)

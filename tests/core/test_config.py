@@ -1,0 +1,97 @@
+"""The config refuses what it does not know, in one line that says what is allowed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config import RunConfig, load_config, parse_config
+from core.errors import InputError
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"memry": {}}, "memry: unknown key; did you mean memory?"),
+    ({"train": {"learning_rate": 1.0}}, "train.learning_rate: unknown key"),
+    ({"train": {"lr": "fast"}}, "train.lr = 'fast'"),
+    ({"train": {"lr": -1.0}}, "train.lr = -1.0: input should be greater than 0"),
+    ({"train": {"lr": float("nan")}}, "train.lr = nan"),
+    ({"train": {"tokens": 1.5}}, "train.tokens = 1.5"),
+    ({"train": {"tokens": 100}}, "less than one step"),
+    ({"train": {"accumulate": 3}}, "accumulate must divide batch_size (16)"),
+    ({"train": {"warmup": 0.8, "decay": 0.3}}, "warmup + decay"),
+    ({"train": {"schedule": "linear"}}, "'wsd' or 'cosine'"),
+    ({"seed": True}, "seed = True"),
+    ({"seed": -1}, "seed = -1"),
+    ({"anchor": "d65"}, "size 'd65' is unknown; allowed: d16, d32"),
+    ({"anchor": {"size": "d64", "laiers": 2}}, "anchor.laiers: unknown key; did you mean layers?"),
+    ({"anchor": {"layers": 2}}, "anchor.d_model: missing"),
+    ({"anchor": {"size": "d64", "head_dim": 15}}, "head_dim must be even"),
+    ({"memory": {"type": "ffm"}}, "'none', 'generic' or 'ffn'"),
+    ({"memory": {"type": "ffn"}}, "needs at least one width above 0"),
+    ({"memory": {"type": "ffn", "widths": [0, 0]}}, "needs at least one width above 0"),
+    ({"memory": {"widths": [4]}}, "type none takes no widths"),
+    ({"memory": {"type": "ffn", "widths": [4, 2, 1]}}, "has 3 levels, tree.branching has 2"),
+    ({"tree": {"branching": []}}, "tree.branching"),
+    ({"tree": {"branching": [1]}}, "tree.branching.0 = 1"),
+    ({"tree": {"embedder": "bert"}}, "'tfidf' or 'minilm'"),
+    ({"data": {"validation": 0.3, "test": 0.3}}, "must stay below 0.5"),
+    ({"data": {"seq_len": 16, "min_tokens": 32}}, "min_tokens must be at most seq_len"),
+    ({"data": {"vocab_size": 70000}}, "data.vocab_size = 70000"),
+    ({"data": {"corpus": []}}, "data.corpus"),
+    ({"data": "default"}, "data = 'default'"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), BAD)
+def test_refuses(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_config({"anchor": "d16", **values}, "bad.yaml")
+    assert str(error.value).startswith("bad.yaml: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"anchor: [d16", "not valid YAML"),
+        (b"- d16", "holds list"),
+        (b"anchor: \xff\xfe", "UTF-8"),
+        (b"seed: 1\nseed: 2", "stands twice"),
+        (b"a: &x [1, 2]\nb: *x", "aliases"),
+        (b"{}", "anchor: missing"),
+    ],
+)
+def test_refuses_file(tmp_path: Path, text: bytes, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(text)
+    with pytest.raises(InputError) as error:
+        load_config(path)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_numbers_as_people_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("anchor: d16\ntrain: {tokens: 2e6, lr: 3e-3, weight_decay: 0}\n")
+    config = load_config(path)
+    assert (config.train.tokens, config.train.lr, config.train.weight_decay) == (
+        2_000_000,
+        3e-3,
+        0.0,
+    )
+
+
+def test_size_name_fills_only_what_is_not_given() -> None:
+    config = parse_config({"anchor": {"size": "d64", "layers": 7}}, "x")
+    assert (config.anchor.layers, config.anchor.d_model) == (7, 64)
+
+
+def test_resolved_config_reads_back_equal() -> None:
+    config = parse_config({"anchor": "d16", "memory": {"type": "ffn", "widths": [4, 2]}}, "x")
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+    assert parse_config(config.model_dump(mode="json"), "x") == config

@@ -1,0 +1,155 @@
+"""A run learns, resumes to the bit, and stops when it diverges."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.checkpoint import load_weights
+from core.config import RunConfig, Runtime
+from core.dataset import Dataset
+from core.errors import InputError
+from core.record import INCIDENTAL, RunRecord, Status
+from core.train import Trainer, batch_rows
+
+ARMS = {
+    "none": {},
+    "generic": {"type": "generic", "widths": [3, 2], "weight_decay": 0.01},
+    "ffn": {"type": "ffn", "widths": [3, 2], "lr": 5e-3},
+}
+
+
+class Killed(Exception):
+    """Stands for SIGKILL in the middle of a run."""
+
+
+def run(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: Path,
+    kill_at: int | None = None,
+    every: float = 1e9,
+) -> RunRecord:
+    def on_log(point: dict[str, float]) -> None:
+        if kill_at is not None and point["step"] >= kill_at:
+            raise Killed
+
+    runtime = Runtime(checkpoint_seconds=every)
+    return Trainer(config, runtime, folder, dataset, on_log).run()
+
+
+def comparable(record: RunRecord) -> dict[str, object]:
+    return {k: v for k, v in record.__dict__.items() if k not in INCIDENTAL and v == v}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resumes_to_the_bit(
+    make_config: Callable[..., RunConfig],
+    dataset: Dataset,
+    tmp_path: Path,
+    arm: str,
+    precision: str,
+) -> None:
+    config = make_config(memory=ARMS[arm], train={"precision": precision, "tokens": 1280})
+    whole = run(config, dataset, tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(config, dataset, tmp_path / "killed", kill_at=8, every=0.0)
+    resumed = run(config, dataset, tmp_path / "killed", every=0.0)
+    assert resumed.attempts == 2
+    assert comparable(resumed) == comparable(whole)
+    one, two = (load_weights(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    curves = [(tmp_path / name / "curve.csv").read_bytes() for name in ("whole", "killed")]
+    assert curves[0] == curves[1]
+
+
+def test_learns_and_records(
+    make_config: Callable[..., RunConfig], dataset: Dataset, tmp_path: Path
+) -> None:
+    """The next token is the last plus one: 300 steps bring the loss well below log 300."""
+    config = make_config(memory=ARMS["ffn"], train={"tokens": 300 * 64, "lr": 2e-2})
+    record = run(config, dataset, tmp_path)
+    assert record.status == Status.DONE
+    assert record.loss_train < 0.5 * math.log(300)
+    assert record.n_runtime == record.n_anchor + record.n_fetched
+    assert record.unique_tokens == dataset.train_tokens < record.tokens
+    assert record.train_flops == record.flops_per_token * record.tokens
+    losses = [record.loss_test_prefix, record.loss_test_document, record.loss_test_off]
+    assert all(math.isfinite(loss) for loss in losses)
+    assert len(set(losses)) == 3
+
+
+def test_dense_has_one_loss_under_every_key(
+    make_config: Callable[..., RunConfig], dataset: Dataset, tmp_path: Path
+) -> None:
+    record = run(make_config(), dataset, tmp_path)
+    assert record.loss_test_prefix == record.loss_test_document == record.loss_test_shuffled
+    assert math.isnan(record.memory_lr)
+
+
+def test_divergence_is_named_and_kept(
+    make_config: Callable[..., RunConfig], dataset: Dataset, tmp_path: Path
+) -> None:
+    record = run(make_config(train={"diverged_above": 0.9}), dataset, tmp_path)
+    assert record.status == Status.DIVERGED
+    assert "limit" in record.cause
+    assert math.isnan(record.loss_test_prefix)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    make_config: Callable[..., RunConfig], dataset: Dataset, tmp_path: Path
+) -> None:
+    trainer = Trainer(make_config(), Runtime(), tmp_path, dataset, lambda _: None)
+    with torch.no_grad():
+        trainer.model.anchor.norm.gain.fill_(math.nan)
+    record = trainer.run()
+    assert record.status == Status.DIVERGED
+    assert "nan" in record.cause
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_accumulation_changes_nothing_but_rounding(
+    make_config: Callable[..., RunConfig], dataset: Dataset, tmp_path: Path, arm: str
+) -> None:
+    records = [
+        run(
+            make_config(memory=ARMS[arm], train={"accumulate": k, "tokens": 640}),
+            dataset,
+            tmp_path / str(k),
+        )
+        for k in (1, 2, 4)
+    ]
+    for record in records[1:]:
+        assert record.loss_test_prefix == pytest.approx(records[0].loss_test_prefix, rel=1e-4)
+
+
+def test_untouched_blocks_end_as_they_began(
+    make_config: Callable[..., RunConfig], dataset: Dataset, tmp_path: Path
+) -> None:
+    """Only leaf 0 is ever routed to: the other leaves end at their initial values, decay or not."""
+    rows = dataset.train
+    here = replace(rows, path_nl=np.zeros_like(rows.path_nl))
+    config = make_config(memory={**ARMS["ffn"], "weight_decay": 0.1})
+    trainer = Trainer(config, Runtime(), tmp_path, replace(dataset, train=here), lambda _: None)
+    assert trainer.model.bank is not None
+    before = {name: tensor.clone() for name, tensor in trainer.model.bank.state().items()}
+    trainer.run()
+    for name, tensor in trainer.model.bank.state().items():
+        assert torch.equal(tensor[1:], before[name][1:])
+        assert not torch.equal(tensor[0], before[name][0])
+
+
+def test_every_epoch_sees_every_row_once() -> None:
+    batches = [batch_rows(10, 3, step, seed=5) for step in range(6)]
+    for epoch in (batches[:3], batches[3:]):
+        assert len(np.unique(np.concatenate(epoch))) == 9
+    assert not np.array_equal(np.concatenate(batches[:3]), np.concatenate(batches[3:]))
+    assert np.array_equal(batches[4], batch_rows(10, 3, 4, seed=5))
+    with pytest.raises(InputError, match=r"packs into 10 rows, train\.batch_size is 11"):
+        batch_rows(10, 11, 0, seed=5)
