@@ -1,6 +1,8 @@
 """What training and evaluation read: arrays on disk, mapped, never loaded whole."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,3 +57,27 @@ class Dataset:
     agreement: tuple[float, ...]  # per level, share of test windows whose prefix and document agree
     sources: tuple[str, ...]
     digest: str  # SHA-256 of the arrays, 12 digits
+
+
+@dataclass(frozen=True)
+class TreeReport:
+    """How good a tree's routing is, known before anything trains on it."""
+
+    clusters: tuple[int, ...]  # per level
+    leaf_rows: tuple[int, ...]  # packed training rows of each leaf
+    agreement: tuple[float, ...]  # per level, as in Dataset
+    chance_agreement: tuple[float, ...]  # per level, of two unrelated windows
+
+
+def dataset_folder(cache: Path, fingerprint: str) -> Path:
+    """Where the dataset of a tree's fingerprint lies; meta.json is written last."""
+    return cache / "trees" / fingerprint
+
+
+def read_tree_report(folder: Path) -> TreeReport | None:
+    """The report of a prepared dataset, none before it is prepared."""
+    path = folder / "meta.json"
+    if not path.exists():
+        return None
+    meta = json.loads(path.read_text(encoding="utf-8"))
+    return TreeReport(**{name: tuple(meta[name]) for name in TreeReport.__dataclass_fields__})

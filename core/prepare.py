@@ -16,7 +16,7 @@ from core.corpus.packing import pack_rows
 from core.corpus.prepare import WindowStore, prepare_windows
 from core.corpus.sources import fetch_minilm
 from core.corpus.windows import SplitWindows, prefix_tokens
-from core.dataset import PADDING, Dataset, Rows, Windows
+from core.dataset import PADDING, Dataset, Rows, Windows, dataset_folder
 from core.identity import tree_fingerprint
 from core.retrieval.embedders import Embedder, MiniLMEmbedder, TfidfEmbedder
 from core.retrieval.report import agreement, chance_agreement, leaf_sizes
@@ -31,7 +31,7 @@ def prepare(data: DataConfig, tree: TreeConfig, cache: Path, device: str = "cpu"
 
     Raises InputError for missing or too little text, or a tree too deep for it.
     """
-    folder = cache / "trees" / tree_fingerprint(data, tree)
+    folder = dataset_folder(cache, tree_fingerprint(data, tree))
     if not (folder / "meta.json").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):

@@ -51,8 +51,8 @@ def fetch_debian(cache: Path) -> Path:
 def debian_pin(name: str) -> Pin:
     """Version and checksum that the machine's Debian archive has for a package.
 
-    The archive keeps no old versions, so nothing can be pinned here: what it offers is what is read,
-    and its checksum enters the run id. Raises InputError where apt does not know the package.
+    The archive keeps no old versions, so nothing can be pinned here: what it offers is what is
+    read, and its checksum enters the run id. Raises InputError where apt does not know the package.
     """
     _need("apt-cache")
     command = ["apt-cache", "show", "--no-all-versions", name]

@@ -1,4 +1,4 @@
-"""Readers of the extended corpus: an archive in, (title, text) pairs out. No package code is run."""
+"""Readers of the extended corpus: an archive in, (title, text) out. No package code is run."""
 
 import gzip
 import io
@@ -81,7 +81,12 @@ def read_wordnet(archive: Path) -> Iterator[tuple[str, str]]:
                 synset, _, gloss = line.partition(" | ")
                 fields = synset.split(" ")
                 words = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
-                yield ", ".join(re.sub(r"\(\w+\)$", "", w).replace("_", " ") for w in words), gloss
+                yield ", ".join(map(_spelled, words)), gloss
+
+
+def _spelled(word: str) -> str:
+    """As written: `wide_of(a)` is "wide of"; the mark says where an adjective stands."""
+    return re.sub(r"\(\w+\)$", "", word).replace("_", " ")
 
 
 def read_dictd(archive: Path) -> Iterator[tuple[str, str]]:
@@ -96,8 +101,8 @@ def read_dictd(archive: Path) -> Iterator[tuple[str, str]]:
         word, start, length = line.split("\t")[:3]
         if not re.match("00-?database|00-?[a-z]", word):  # these describe the dictionary
             spans.add((_number(start), _number(length)))
-    for start, length in sorted(spans):
-        yield _entry(_decode(entries[start : start + length]))
+    for place, size in sorted(spans):
+        yield _entry(_decode(entries[place : place + size]))
 
 
 def _number(digits: str) -> int:
@@ -108,10 +113,10 @@ def _number(digits: str) -> int:
 
 
 def _entry(text: str) -> tuple[str, str]:
-    """Headword and the rest, without the pronunciation between backslashes and the links' braces."""
+    """Headword and the rest, without pronunciation, as \\Fox\\ (f[o^]ks), and braces of links."""
     first, _, rest = re.sub(r"[{}]", "", text).partition("\n")
     word, _, behind = first.partition(" \\")
-    remark = behind.rpartition("\\")[2].lstrip(", ")
+    remark = re.sub(r"^.*\\(?: \([^)]*\))?[, ]*", "", behind)
     return word, drop_edition_marks(f"{remark}\n{rest}")
 
 
@@ -125,8 +130,9 @@ def read_essays(archive: Path) -> Iterator[tuple[str, str]]:
     """One document a page of HTML."""
     for content in _debian_members(archive, r".*/html/[^/]+\.html").values():
         head, _, body = _decode(content).partition("<body>")
-        title = re.search(r"<title>([^<|]*)", head)
-        yield plain_text(title.group(1)) if title else "", plain_text(body)
+        found = re.search(r"<title>([^<|]*)", head)
+        title = plain_text(found.group(1)) if found else ""
+        yield title, plain_text(body).removeprefix(title)
 
 
 NPM_READERS: dict[str, Reader] = {

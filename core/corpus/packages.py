@@ -37,7 +37,7 @@ def read_pins(requirements: Path) -> tuple[Pin, ...]:
 
 @dataclass(frozen=True)
 class PackageSource:
-    """The text of one package: `fetch` gives the folder of its archive, `read` reads the archive."""
+    """The text of one package: `fetch` gives the folder of its archive, `read` its documents."""
 
     pin: Pin
     read: Reader
@@ -95,9 +95,8 @@ def fetch(pins: Sequence[Pin], cache: Path, command: list[str], origin: str) -> 
     if not _missing(pins, folder):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        command, cwd=folder, capture_output=True, check=False
-    )  # the archives are checked
+    # Its exit status does not matter: what counts is which archives are there, and right.
+    subprocess.run(command, cwd=folder, capture_output=True, check=False)
     if missing := _missing(pins, folder):
         raise InputError(
             f"could not download {', '.join(missing)} into {folder}; check the network and "
@@ -111,7 +110,7 @@ def find_archive(folder: Path, pin: Pin) -> Path:
 
     Raises FileNotFoundError when there is none.
     """
-    # Archives spell the name with other separators: dots, dashes, underscores, none for a scope's @.
+    # Archives spell the name with other separators: dashes or underscores, none for a scope's @.
     name = re.sub(r"[^a-zA-Z0-9]+", "*", pin.name).lstrip("*")
     for path in sorted(folder.glob(f"{name}*")):
         if file_sha256(path) == pin.sha256:

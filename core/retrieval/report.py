@@ -1,7 +1,4 @@
-"""What a tree is worth before anything trains on it: sizes, agreement, tokens per parameter."""
-
-from collections.abc import Sequence
-from typing import Any
+"""What a tree is worth before anything trains on it, and the control that breaks it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,37 +20,6 @@ def chance_agreement(path_nl: Paths) -> tuple[float, ...]:
     """Per level, the agreement of two unrelated windows: the sum of the squared cluster shares."""
     shares = [np.bincount(level_n) / len(path_nl) for level_n in path_nl.T]
     return tuple(float(share_c @ share_c) for share_c in shares)
-
-
-def describe_tree(path_nl: Paths, clusters: Sequence[int]) -> list[dict[str, Any]]:
-    """One row a level, fit for JSON: clusters, their sizes in windows, agreement by chance."""
-    rows = []
-    for level_n, count, chance in zip(path_nl.T, clusters, chance_agreement(path_nl), strict=True):
-        sizes_c = np.bincount(level_n, minlength=count)
-        rows.append(
-            {
-                "clusters": count,
-                "smallest": int(sizes_c.min()),
-                "median": float(np.median(sizes_c)),
-                "largest": int(sizes_c.max()),
-                "chance_agreement": chance,
-            }
-        )
-    return rows
-
-
-def tokens_per_block_parameter(
-    leaf_tokens: NDArray[np.int64], clusters: Sequence[int], block_parameters: Sequence[int]
-) -> tuple[float, ...]:
-    """Per level, the train tokens that a parameter sees in the level's median block.
-
-    leaf_tokens [leaves]: train tokens of each leaf over the whole run. block_parameters: of one
-    block at each level; a level whose blocks are empty gives infinity.
-    """
-    return tuple(
-        float(np.median(leaf_tokens.reshape(count, -1).sum(axis=1))) / size if size else np.inf
-        for count, size in zip(clusters, block_parameters, strict=True)
-    )
 
 
 def shuffle_paths(path_nl: Paths, seed: int) -> Paths:

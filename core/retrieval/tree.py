@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from core.errors import InputError
 from core.retrieval.kmeans import TooFewDistinctError, Vectors, kmeans, nearest
@@ -33,7 +33,7 @@ class ClusterTree:
         levels: list[NDArray[np.float32]] = []
         members = [np.arange(len(vectors_nd))]
         try:
-            with threadpool_limits(1):  # the number of threads changes the last bits
+            with threadpool_limits(1):  # two threads collapse on shared cores
                 for level, children in enumerate(branching):
                     levels.append(_split(vectors_nd, members, children, (seed, level)))
                     node_n = _descend(vectors_nd, members, levels[-1])

@@ -34,16 +34,15 @@ def sdist(path: Path, members: dict[str, str]) -> Path:
 
 
 class Pip:
-    """Stands in for pip: puts files into the folder that follows -d, and counts its calls."""
+    """Stands in for pip: puts files into the folder it runs in, and counts its calls."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files, self.calls = files, 0
 
-    def __call__(self, command: list[str], **_: Any) -> None:
+    def __call__(self, command: list[str], cwd: Path, **_: Any) -> None:
         self.calls += 1
-        folder = Path(command[command.index("-d") + 1])
         for name, content in self.files.items():
-            (folder / name).write_bytes(content)
+            (cwd / name).write_bytes(content)
 
 
 @pytest.fixture

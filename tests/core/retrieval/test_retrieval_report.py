@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 from core.retrieval.report import (
     agreement,
     chance_agreement,
-    describe_tree,
     leaf_sizes,
     shuffle_paths,
-    tokens_per_block_parameter,
 )
 
 # Two levels of 2 and 4 clusters; leaf 3 is empty.
@@ -39,25 +37,6 @@ def test_chance_is_the_agreement_over_all_pairs(leaves: list[int]) -> None:
     path = nested(leaves)
     pairs = [[a == b for a in level for b in level] for level in path.T]
     assert chance_agreement(path) == pytest.approx([np.mean(level) for level in pairs])
-
-
-def test_description_of_each_level() -> None:
-    first, second = describe_tree(PATHS, (2, 4))
-    assert first == {
-        "clusters": 2,
-        "smallest": 2,
-        "median": 4.0,
-        "largest": 6,
-        "chance_agreement": pytest.approx((6**2 + 2**2) / 8**2),
-    }
-    assert (second["smallest"], second["median"], second["largest"]) == (0, 2.5, 3)
-
-
-def test_tokens_per_block_parameter_adds_leaves_up() -> None:
-    leaf_tokens = np.array([100, 300, 50, 150])
-    per_level = tokens_per_block_parameter(leaf_tokens, (2, 4), (10, 5))
-    assert per_level == (30.0, 25.0)  # medians of 400, 200 and of 100, 300, 50, 150
-    assert tokens_per_block_parameter(leaf_tokens, (2, 4), (10, 0)) == (30.0, np.inf)
 
 
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=60), st.integers(0, 1000))
