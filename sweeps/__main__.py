@@ -1,0 +1,86 @@
+"""Commands: run, status, dry-run. Bad input is one line and exit status 2; nothing starts."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from core.errors import InputError
+from sweeps.grid import Grid, load_grid
+from sweeps.plan import describe_plan, show_plan
+from sweeps.status import describe_status, show_status
+from sweeps.store import Store
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 all finished, 1 some runs failed, 2 bad input, 130 stopped."""
+    given = _parser().parse_args(arguments)
+    try:
+        grid = load_grid(given.grid, given.seeds)
+        store = Store(given.results)
+        if given.command == "run":
+            return _run(grid, store, given)
+        _print(grid, store, given)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sweeps", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run what is not finished")
+    run.add_argument("--device", help="cpu or cuda; default: the GPU where there is one")
+    run.add_argument("--gpu-share", type=float, default=1.0, help="of a GPU for one trial, as 0.25")
+    status = commands.add_parser("status", help="what is done, running, failed, to do")
+    plan = commands.add_parser("dry-run", help="what would run, and its cost")
+    for command in (status, plan):
+        command.add_argument("--json", action="store_true", help="for programs")
+    for command in (run, status, plan):
+        command.add_argument("grid", help="a grid's name, or the path of its .yaml file")
+        command.add_argument("--results", type=Path, default=Path("results"))
+        command.add_argument("--seeds", type=int, help="number of seeds, in place of the grid's")
+    return parser
+
+
+def _print(grid: Grid, store: Store, given: argparse.Namespace) -> None:
+    status = given.command == "status"
+    described = describe_status(grid, store) if status else describe_plan(grid, store)
+    show = show_status if status else show_plan
+    print(json.dumps(described, indent=2) if given.json else show(described))
+
+
+def _run(grid: Grid, store: Store, given: argparse.Namespace) -> int:
+    if not store.pending(grid) and not store.undelivered(grid):
+        store.collect(grid)
+        print(_ending(grid, store, "nothing to do: "))
+        return 0
+    with store.only_driver():
+        return _launch(grid, store, given)
+
+
+def _launch(grid: Grid, store: Store, given: argparse.Namespace) -> int:
+    from sweeps.launch import Stopped, launch  # Ray, MLflow and torch: seconds, only where needed
+
+    try:
+        launch(grid, store, given.device, given.gpu_share)
+    except Stopped:
+        total = len({trial.run_id for trial in grid.trials})
+        done = total - len(Store(store.results).pending(grid))
+        print(f"stopped; {done} of {total} done; run the same command to go on", file=sys.stderr)
+        return 130
+    print(_ending(grid, store, ""))
+    return 1 if store.pending(grid) else 0
+
+
+def _ending(grid: Grid, store: Store, opening: str) -> str:
+    counts = describe_status(grid, store)["counts"]
+    shown = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
+    table = store.results / grid.name / "runs.csv"
+    again = "; run the same command to try the failed ones again" if counts["failed"] else ""
+    return f"{opening}{shown}{again}\ntable: {table}\nnext: make plots, make ui"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

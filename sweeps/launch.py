@@ -1,0 +1,255 @@
+"""Ray Tune runs the trials; our store says what is done.
+
+One driver a results folder. It prepares the data, creates the tracking store, then starts Ray.
+Killed at any moment it loses nothing: runs write their own records, and go on from their own
+checkpoints. `Tuner.restore` would drop the new points of a widened grid, so it is not used.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# Before Ray and MLflow are imported: nothing reports home, no dashboard, no loggers of their own.
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # Ray's default of 15 leaves trials the crumbs of a shared machine
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+import ray
+from ray import tune
+
+from core.config import Runtime
+from core.errors import InputError
+from core.prepare import prepare
+from sweeps.grid import Grid, Trial
+from sweeps.pace import work
+from sweeps.progress import Watcher, open_progress
+from sweeps.store import Store
+from sweeps.tracking import Tracker
+from sweeps.trial import run_trial, trial_settings
+
+# A worker that dies (killed, out of memory) is started again so often; errors are not retried.
+RETRIES = 2
+# glibc gives large blocks back and asks again at every step; keeping them saves page faults.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM: what was running goes on from its checkpoint next time."""
+
+
+class Interruption:
+    """Ctrl-C and SIGTERM end the sweep once, in order.
+
+    While Ray runs they wait for the end of a step: an exception out of Ray's compiled code would
+    come back as another one.
+    """
+
+    def __init__(self) -> None:
+        self.asked = self.deferred = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        for other in SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
+        self.asked = True
+        if not self.deferred:
+            raise Stopped
+
+    def check(self) -> None:
+        """Raise what was put off."""
+        if self.asked:
+            raise Stopped
+
+
+def launch(grid: Grid, store: Store, device: str | None, gpu_share: float) -> None:
+    """Run what is pending of a grid to its end and write its table.
+
+    Raises InputError where the data cannot be prepared, Stopped when interrupted.
+    """
+    with _stoppable() as interruption:
+        try:
+            _deliver_and_run(grid, store, interruption, device, gpu_share)
+        finally:
+            store.collect(grid)
+
+
+def _deliver_and_run(
+    grid: Grid, store: Store, interruption: Interruption, device: str | None, gpu_share: float
+) -> None:
+    pending = sorted(store.pending(grid), key=lambda trial: work(trial.config), reverse=True)
+    _prepare_data(pending, store)
+    tracker = Tracker(grid, store)
+    tracker.deliver(store.undelivered(grid))
+    if not pending:
+        return
+    total = len({trial.run_id for trial in grid.trials})
+    watchers = (open_progress(pending, total), tracker)
+    try:
+        with _ray(interruption):
+            relay = _Relay(pending, store, watchers, interruption)
+            _run(pending, relay, *_resources(store, device, gpu_share))
+    finally:
+        for watcher in watchers:
+            watcher.close()
+
+
+def _prepare_data(pending: Sequence[Trial], store: Store) -> None:
+    """Each corpus and tree once, before any trial: workers then map what lies in the cache."""
+    runtime = Runtime(results=store.results)
+    for data, tree in dict.fromkeys((t.config.data, t.config.tree) for t in pending):
+        prepare(data, tree, runtime.cache, runtime.device)
+
+
+def _resources(
+    store: Store, device: str | None, gpu_share: float
+) -> tuple[Runtime, dict[str, float]]:
+    """Where trials run, and what each takes: one core, and a share of a GPU where there is one."""
+    gpus = ray.cluster_resources().get("GPU", 0)
+    device = device or ("cuda" if gpus else "cpu")
+    if device.startswith("cuda") and not gpus:
+        raise InputError(f"device {device}: Ray sees no GPU here; use DEVICE=cpu")
+    share = {"gpu": gpu_share} if device.startswith("cuda") else {}
+    return Runtime(device=device, results=store.results), {"cpu": 1.0, **share}
+
+
+def _run(
+    pending: Sequence[Trial], relay: "_Relay", runtime: Runtime, resources: dict[str, float]
+) -> None:
+    # What Ray keeps of an experiment is of no use to us: records and checkpoints are ours.
+    with tempfile.TemporaryDirectory(prefix="memscale-") as scratch:
+        tune.Tuner(
+            tune.with_resources(run_trial, resources),
+            param_space={"trial": tune.grid_search([trial_settings(t, runtime) for t in pending])},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                trial_name_creator=_run_id,
+                trial_dirname_creator=_run_id,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=scratch,
+                callbacks=[relay],
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        ).fit()
+
+
+class _Relay(tune.Callback):  # type: ignore[misc]
+    """Tells the watchers what Tune tells us."""
+
+    def __init__(
+        self,
+        pending: Sequence[Trial],
+        store: Store,
+        watchers: Sequence[Watcher],
+        interruption: Interruption,
+    ) -> None:
+        self.trials = {trial.run_id: trial for trial in pending}
+        self.store, self.watchers, self.interruption = store, watchers, interruption
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Between two steps a sweep can be stopped."""
+        self.interruption.check()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker has the trial."""
+        for watcher in self.watchers:
+            watcher.start(self._ours(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """New points of a curve."""
+        if points := result.get("points"):
+            for watcher in self.watchers:
+                watcher.log(self._ours(trial), list(points))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The function returned: the run left a record or the cause of its failure."""
+        self._finish(self._ours(trial), "the run left no record")
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its worker died and another takes over."""
+        print(f"worker lost: {self._ours(trial).name} goes on from its checkpoint", flush=True)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Its worker died once too often."""
+        ours = self._ours(trial)
+        self.store.write_failure(ours, f"the worker died {RETRIES + 1} times: {_last_line(trial)}")
+        self._finish(ours, "")
+
+    def _finish(self, ours: Trial, otherwise: str) -> None:
+        record = self.store.record(ours.run_id) or self.store.failure(ours.run_id)
+        record = record or self.store.write_failure(ours, otherwise)
+        for watcher in self.watchers:
+            watcher.finish(ours, record)
+
+    def _ours(self, trial: Any) -> Trial:
+        return self.trials[_run_id(trial)]
+
+
+def _run_id(trial: Any) -> str:
+    """Of a Tune trial."""
+    return str(trial.config["trial"]["run_id"])
+
+
+def _last_line(trial: Any) -> str:
+    path = Path(trial.error_file or "")
+    lines = path.read_text().strip().splitlines() if path.is_file() else []
+    return lines[-1] if lines else "no message"
+
+
+@contextmanager
+def _ray(interruption: Interruption) -> Iterator[None]:
+    """Ray, joined at RAY_ADDRESS or started here; its session files go when it was ours."""
+    ours = "RAY_ADDRESS" not in os.environ
+    for name in ("ray.tune", "ray.train", "ray.air"):  # the relay says what matters of a failure
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    interruption.deferred = True
+    context = ray.init(
+        include_dashboard=False if ours else None,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+        runtime_env={"env_vars": ALLOCATOR},
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if ours:
+            shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
+
+
+@contextmanager
+def _stoppable() -> Iterator[Interruption]:
+    interruption = Interruption()
+    before = {number: signal.signal(number, interruption) for number in SIGNALS}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,145 @@
+"""What a grid would cost, run by run, and how well its trees route: nothing starts.
+
+Without torch, Ray or MLflow.
+"""
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from core.accounting import (
+    bytes_per_prompt,
+    count_parameters,
+    tokens_per_block_parameter,
+    training_flops_per_token,
+)
+from core.config import Runtime
+from core.dataset import dataset_folder, read_tree_report
+from core.identity import tree_fingerprint
+from sweeps.grid import Grid
+from sweeps.status import Standing, estimate, show_left, standings
+from sweeps.store import Store
+from sweeps.text import show_number, text_table
+
+PLAN_HEADER = (
+    "run",
+    "N",
+    "embed",
+    "M",
+    "bank",
+    "tokens",
+    "FLOP",
+    "tokens per block parameter",
+    "state",
+)
+
+
+def describe_plan(grid: Grid, store: Store) -> dict[str, Any]:
+    """What `dry-run --json` prints: the cost of every run."""
+    found = standings(grid, store)
+    seconds, basis = estimate(found, os.cpu_count() or 1)
+    return {
+        "grid": grid.name,
+        "question": grid.question,
+        "seconds_left": seconds,
+        "estimated_from": basis,
+        "trees": _trees(grid, store),
+        "runs": [_run_plan(s) for s in found],
+    }
+
+
+def _trees(grid: Grid, store: Store) -> list[dict[str, Any]]:
+    """Each tree of the grid, and how well it routes once it is prepared."""
+    cache = Runtime(results=store.results).cache
+    trees = []
+    for data, tree in dict.fromkeys((t.config.data, t.config.tree) for t in grid.trials):
+        report = read_tree_report(dataset_folder(cache, tree_fingerprint(data, tree)))
+        described = {"corpus": data.corpus, "embedder": tree.embedder, "branching": tree.branching}
+        trees.append(described | {"report": asdict(report) if report else None})
+    return trees
+
+
+def _show_tree(tree: dict[str, Any]) -> str:
+    name = f"tree {'-'.join(map(str, tree['branching']))} of {tree['embedder']} vectors"
+    if not (report := tree["report"]):
+        return f"{name}: not prepared yet, so its leaves and its agreement are not known"
+    rows = report["leaf_rows"]
+    agreement = _per_level(report["agreement"], "{:.2f}")
+    chance = _per_level(report["chance_agreement"], "{:.2f}")
+    sizes = f"{min(rows):,} / {median(rows):,.0f} / {max(rows):,}"
+    return "\n".join(
+        [
+            f"{name}: {len(rows)} leaves, smallest / median / largest {sizes} training rows",
+            f"prefix reaches the document's cluster, per level: {agreement} of test windows "
+            f"(by chance {chance})",
+        ]
+    )
+
+
+def _per_level(values: Iterable[float], form: str) -> str:
+    return " / ".join(form.format(value) for value in values)
+
+
+def _run_plan(standing: Standing) -> dict[str, Any]:
+    config, counts = standing.trial.config, count_parameters(standing.trial.config)
+    per_level = tokens_per_block_parameter(config)
+    return {
+        "name": standing.trial.name,
+        "run_id": standing.trial.run_id,
+        "arm": standing.trial.arm,
+        "state": standing.state,
+        "n_anchor": counts.anchor,
+        "n_embed": counts.embed,
+        "n_fetched": counts.fetched,
+        "n_bank": counts.bank,
+        "n_runtime": counts.runtime,
+        "bytes_per_prompt": bytes_per_prompt(config),
+        "tokens": config.train.tokens,
+        "train_flops": training_flops_per_token(config) * config.train.tokens,
+        "tokens_per_block_parameter": [None if math.isnan(v) else v for v in per_level],
+    }
+
+
+PLAN_HEADER = (
+    "run",
+    "N",
+    "embed",
+    "M",
+    "bank",
+    "tokens",
+    "FLOP",
+    "tokens per block parameter",
+    "state",
+)
+
+
+def show_plan(described: dict[str, Any]) -> str:
+    """The same as text: a line a run, then the sums."""
+    runs = described["runs"]
+    done = sum(run["state"] in ("done", "diverged") for run in runs)
+    flops = sum(run["train_flops"] for run in runs)
+    sums = f"{len(runs)} runs, {done} done, {show_number(flops)} FLOP"
+    heading = f"{described['grid']}: {described['question']}"
+    return "\n".join(
+        [
+            heading,
+            *(_show_tree(tree) for tree in described["trees"]),
+            text_table(PLAN_HEADER, [_plan_row(run) for run in runs]),
+            sums,
+            show_left(described),
+        ]
+    )
+
+
+def _plan_row(run: dict[str, Any]) -> list[str]:
+    numbers = ("n_anchor", "n_embed", "n_fetched", "n_bank", "tokens", "train_flops")
+    per_block = run["tokens_per_block_parameter"]
+    return [
+        run["name"],
+        *(show_number(run[name]) for name in numbers),
+        " / ".join("-" if value is None else show_number(value) for value in per_block) or "-",
+        run["state"],
+    ]

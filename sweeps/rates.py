@@ -1,0 +1,57 @@
+"""Tuned learning rates: a table that one grid produced and others read."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.config import RunConfig
+from core.errors import InputError
+
+# Fields of a run that the table fills.
+RATE_KEYS = ("train.lr", "memory.lr")
+COLUMNS = ("arm", "anchor", "tokens", "lr", "memory_lr")
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """(arm, anchor, tokens) -> (lr, memory_lr); memory_lr is none where the arm has no memory."""
+
+    path: Path
+    rates: dict[tuple[str, str, int], tuple[float, float | None]]
+
+    @classmethod
+    def read(cls, path: Path) -> "LearningRates":
+        """The table in a CSV file. Raises InputError for a missing file, column or number."""
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            return cls(path, {_key(row): _rates(row) for row in rows})
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); tune the rates first") from None
+        except (KeyError, ValueError, TypeError) as error:
+            raise InputError(
+                f"{path}: {error}; needed are the columns {', '.join(COLUMNS)}, with numbers"
+            ) from None
+
+    def fill(self, arm: str, config: RunConfig, where: str) -> dict[str, Any]:
+        """The rates of a run as nested values. Raises InputError where the table lacks it."""
+        anchor = f"{config.anchor.layers}x{config.anchor.d_model}"
+        key = (arm, anchor, config.train.tokens)
+        if key not in self.rates:
+            raise InputError(
+                f"{where}: {self.path} has no row for arm {arm}, anchor {anchor}, "
+                f"tokens {config.train.tokens}; tune this point or change the grid"
+            )
+        lr, memory_lr = self.rates[key]
+        memory = {"memory": {"lr": memory_lr}} if config.memory.type != "none" and memory_lr else {}
+        return {"train": {"lr": lr}, **memory}
+
+
+def _key(row: dict[str, str]) -> tuple[str, str, int]:
+    return row["arm"], row["anchor"], int(float(row["tokens"]))
+
+
+def _rates(row: dict[str, str]) -> tuple[float, float | None]:
+    memory_lr = row["memory_lr"]
+    return float(row["lr"]), float(memory_lr) if memory_lr and memory_lr != "nan" else None
