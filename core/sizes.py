@@ -20,7 +20,6 @@ ANCHOR_SIZES = {
     "d32": _anchor(4, 32, 2, 16, 88, True),
     "d48": _anchor(4, 48, 3, 16, 128, True),
     "d64": _anchor(4, 64, 2, 32, 176, True),
-    "d80": _anchor(4, 80, 5, 16, 216, True),
     "d96": _anchor(4, 96, 3, 32, 256, True),
     "d128": _anchor(4, 128, 4, 32, 344, True),
     "d192": _anchor(6, 192, 6, 32, 512, True),

@@ -9,6 +9,7 @@ from core.errors import InputError
 from sweeps.grid import Grid, load_grid
 from sweeps.plan import describe_plan, show_plan
 from sweeps.status import describe_status, show_status
+from sweeps.stopping import Stopped
 from sweeps.store import Store
 
 
@@ -61,7 +62,7 @@ def _run(grid: Grid, store: Store, given: argparse.Namespace) -> int:
 
 
 def _launch(grid: Grid, store: Store, given: argparse.Namespace) -> int:
-    from sweeps.launch import Stopped, launch  # Ray, MLflow and torch: seconds, only where needed
+    from sweeps.launch import launch  # Ray, MLflow and torch: seconds, only where needed
 
     try:
         launch(grid, store, given.device, given.gpu_share)

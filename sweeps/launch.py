@@ -8,12 +8,10 @@ checkpoints. `Tuner.restore` would drop the new points of a widened grid, so it 
 import logging
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 # Before Ray and MLflow are imported: nothing reports home, no dashboard, no loggers of their own.
@@ -39,6 +37,7 @@ from core.prepare import prepare
 from sweeps.grid import Grid, Trial
 from sweeps.pace import work
 from sweeps.progress import Watcher, open_progress
+from sweeps.stopping import Interruption, stoppable
 from sweeps.store import Store
 from sweeps.tracking import Tracker
 from sweeps.trial import run_trial, trial_settings
@@ -53,43 +52,12 @@ ALLOCATOR = {
 }
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM: what was running goes on from its checkpoint next time."""
-
-
-class Interruption:
-    """Ctrl-C and SIGTERM end the sweep once, in order.
-
-    While Ray runs they wait for the end of a step: an exception out of Ray's compiled code would
-    come back as another one.
-    """
-
-    def __init__(self) -> None:
-        self.asked = self.deferred = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler."""
-        for other in SIGNALS:
-            signal.signal(other, signal.SIG_IGN)
-        self.asked = True
-        if not self.deferred:
-            raise Stopped
-
-    def check(self) -> None:
-        """Raise what was put off."""
-        if self.asked:
-            raise Stopped
-
-
 def launch(grid: Grid, store: Store, device: str | None, gpu_share: float) -> None:
     """Run what is pending of a grid to its end and write its table.
 
     Raises InputError where the data cannot be prepared, Stopped when interrupted.
     """
-    with _stoppable() as interruption:
+    with stoppable() as interruption:
         try:
             _deliver_and_run(grid, store, interruption, device, gpu_share)
         finally:
@@ -242,14 +210,3 @@ def _ray(interruption: Interruption) -> Iterator[None]:
         ray.shutdown()
         if ours:
             shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
-
-
-@contextmanager
-def _stoppable() -> Iterator[Interruption]:
-    interruption = Interruption()
-    before = {number: signal.signal(number, interruption) for number in SIGNALS}
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

