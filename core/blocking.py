@@ -119,7 +119,7 @@ def block_run(
     codec = Codec.of_run(model.config, runtime.cache)
     rows = []
     for probe in load_probes(runtime.cache) if probes is None else probes:
-        asked = choose(probe, model.config, runtime.cache)
+        asked = choose(probe, model.config.data, runtime.cache)
         texts = [probe.prompt.format(a.fact.subject) for a in asked]
         before_nl, after_nl = _paths(router, blocking, texts)
         facts = [a.fact for a in asked]
@@ -194,7 +194,7 @@ def _routed_run(folder: Path, runtime: Runtime) -> tuple[Model, Router]:
             f"{folder}: memory.type {kind} has no paths to block; give a run whose memory is "
             "addressed by the tree"
         )
-    return model, Router.open(model.config, runtime.cache, runtime.device)
+    return model, Router.open(model.config.data, model.config.tree, runtime.cache, runtime.device)
 
 
 def _paths(

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from core.checkpoint import load_weights
-from core.config import RunConfig, load_config, parse_config
+from core.config import DataConfig, RunConfig, TreeConfig, load_config, parse_config
 from core.corpus.sources import fetch_minilm
 from core.errors import InputError
 from core.identity import run_id, tree_fingerprint
@@ -90,12 +90,12 @@ class Router:
     tree: ClusterTree
 
     @classmethod
-    def open(cls, config: RunConfig, cache: Path, device: str = "cpu") -> "Router":
+    def open(cls, data: DataConfig, tree: TreeConfig, cache: Path, device: str = "cpu") -> "Router":
         """From `cache`, prepared there first if missing. Raises InputError as `prepare` does."""
-        prepare(config.data, config.tree, cache, device)
-        folder = cache / "trees" / tree_fingerprint(config.data, config.tree)
+        prepare(data, tree, cache, device)
+        folder = cache / "trees" / tree_fingerprint(data, tree)
         return cls(
-            _embedder(config, cache, folder / "embedder", device),
+            _embedder(tree, cache, folder / "embedder", device),
             ClusterTree.load(folder / "tree.safetensors"),
         )
 
@@ -104,7 +104,7 @@ class Router:
         return self.tree.route(self.embedder.embed(texts))
 
 
-def _embedder(config: RunConfig, cache: Path, folder: Path, device: str) -> Embedder:
-    if config.tree.embedder == "minilm":
+def _embedder(tree: TreeConfig, cache: Path, folder: Path, device: str) -> Embedder:
+    if tree.embedder == "minilm":
         return MiniLMEmbedder.load(folder, fetch_minilm(cache), cache / "vectors", device)
     return TfidfEmbedder.load(folder)

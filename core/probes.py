@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.config import RunConfig, Runtime
+from core.config import DataConfig, Runtime, TreeConfig
 from core.corpus.fact_counts import bucket, count_facts
 from core.corpus.facts import Fact, PhraseFinder, Probe, load_probes
 from core.corpus.prepare import prepare_windows
@@ -66,6 +66,19 @@ class Answer:
     logprob: float
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A model to be asked, with what routes its prompts and what its facts are counted in."""
+
+    run_id: str
+    memory: str  # type; none and generic have no paths
+    model: LanguageModel
+    codec: Codec
+    router: Router
+    data: DataConfig
+    tree: TreeConfig
+
+
 def probe_run(
     folder: Path, runtime: Runtime, probes: Sequence[Probe] | None = None
 ) -> pd.DataFrame:
@@ -77,28 +90,46 @@ def probe_run(
     """
     model = load_run(folder, runtime.device)
     config, cache = model.config, runtime.cache
-    codec = Codec.of_run(config, cache)
-    router = Router.open(config, cache, runtime.device)
-    train = prepare_windows(config.data, cache).split("train")
-    rows = []
-    for probe in load_probes(cache) if probes is None else probes:
-        asked = choose(probe, config, cache)
-        for route, chosen, path_nl in _routes(probe, asked, router, train, config):
-            answers = ask(model, codec, probe, [a.fact for a in chosen], path_nl)
-            rows += [_row(config, probe, a, route, x) for a, x in zip(chosen, answers, strict=True)]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    subject = Subject(
+        run_id(config),
+        config.memory.type,
+        model,
+        Codec.of_run(config, cache),
+        Router.open(config.data, config.tree, cache, runtime.device),
+        config.data,
+        config.tree,
+    )
+    frame = probe_subject(subject, cache, probes)
     partial = folder / "probes.csv.partial"
     frame.to_csv(partial, index=False)
     partial.replace(folder / "probes.csv")
     return frame
 
 
-def choose(probe: Probe, config: RunConfig, cache: Path) -> list[Asked]:
+def probe_subject(
+    subject: Subject, cache: Path, probes: Sequence[Probe] | None = None
+) -> pd.DataFrame:
+    """What `probe_run` returns, for any model."""
+    train = prepare_windows(subject.data, cache).split("train")
+    rows = []
+    for probe in load_probes(cache) if probes is None else probes:
+        asked = choose(probe, subject.data, cache)
+        for route, chosen, path_nl in _routes(probe, asked, subject, train):
+            facts = [a.fact for a in chosen]
+            answers = ask(subject.model, subject.codec, probe, facts, path_nl)
+            rows += [
+                _row(subject.run_id, probe, fact, route, answer)
+                for fact, answer in zip(chosen, answers, strict=True)
+            ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def choose(probe: Probe, data: DataConfig, cache: Path) -> list[Asked]:
     """At most PER_BUCKET facts of each bucket, the same for every run on one corpus.
 
     Facts whose name is a common word too are left out: their frequency is not that of the fact.
     """
-    counts = count_facts(probe, config.data, cache)
+    counts = count_facts(probe, data, cache)
     everything = [
         Asked(fact, frequency, tuple(documents))
         for fact, frequency, documents, common in zip(
@@ -137,30 +168,31 @@ def ask(
 
 
 def _routes(
-    probe: Probe, asked: list[Asked], router: Router, train: SplitWindows, config: RunConfig
+    probe: Probe, asked: list[Asked], subject: Subject, train: SplitWindows
 ) -> list[tuple[str, list[Asked], Paths]]:
     """(route, facts, paths). Without paths there is no oracle, without memory only off."""
     routes: list[tuple[str, list[Asked], Paths]] = [("off", asked, None)]
-    if config.memory.type != "none":
+    if subject.memory != "none":
         prompts = [probe.prompt.format(a.fact.subject) for a in asked]
-        routes.append(("prompt", asked, router.route(prompts)))
-    if config.memory.type not in ("none", "generic"):
+        routes.append(("prompt", asked, subject.router.route(prompts)))
+    if subject.memory not in ("none", "generic"):
         stated = [a for a in asked if a.documents]
-        oracle_nl = oracle_paths([a.documents for a in stated], router, train, config)
+        documents = [a.documents for a in stated]
+        oracle_nl = oracle_paths(documents, subject.router, train, subject.tree)
         routes.append(("oracle", stated, oracle_nl))
     return routes
 
 
 def oracle_paths(
-    documents: Sequence[tuple[int, ...]], router: Router, train: SplitWindows, config: RunConfig
+    documents: Sequence[tuple[int, ...]], router: Router, train: SplitWindows, tree: TreeConfig
 ) -> NDArray[np.int32]:
     """Path int32 [n, levels] of the leaf that most windows of each list of documents went to."""
     windows = [_windows_of(train, stated) for stated in documents]
     distinct = np.unique(np.concatenate([np.zeros(0, np.int64), *windows]))
-    prefix = config.tree.prefix if config.tree.key == "prefix" else None
+    prefix = tree.prefix if tree.key == "prefix" else None
     path_nl = router.route([train.key_text(int(window), prefix) for window in distinct])
     paths = [path_nl[np.searchsorted(distinct, chosen)] for chosen in windows]
-    levels = len(config.tree.branching)
+    levels = len(tree.branching)
     return np.array([_mode(path) for path in paths], np.int32).reshape(len(paths), levels)
 
 
@@ -176,11 +208,9 @@ def _mode(path_nl: NDArray[np.int32]) -> NDArray[np.int32]:
     return path_nl[path_nl[:, -1] == leaf][0]
 
 
-def _row(
-    config: RunConfig, probe: Probe, asked: Asked, route: str, answer: Answer
-) -> dict[str, object]:
+def _row(run_id: str, probe: Probe, asked: Asked, route: str, answer: Answer) -> dict[str, object]:
     return {
-        "run_id": run_id(config),
+        "run_id": run_id,
         "probe": probe.name,
         "subject": asked.fact.subject,
         "answer": asked.fact.answer,

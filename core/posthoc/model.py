@@ -50,10 +50,11 @@ class PostHocModel:
             memory = self.bank.attach(fetches, self.llama.config.shape.layers, self.dtype)
         return self.llama(tokens_bt, segments_bt, memory, self.dtype)
 
-    def summed_loss(self, rows_bt: Tensor, segments_bt: Tensor, fetches: Sequence[Fetch]) -> Tensor:
-        """Summed next-token loss in nats of rows [b, t + 1] over `predicted` positions."""
+    def summed_loss(
+        self, rows_bt: Tensor, segments_bt: Tensor, fetches: Sequence[Fetch], scored_bt: Tensor
+    ) -> Tensor:
+        """Summed next-token loss in nats of rows [b, t + 1] where `scored_bt` is true."""
         hidden_btd = self.hidden(rows_bt[:, :-1], segments_bt[:, :-1], fetches)
-        scored_bt = predicted(segments_bt)
         return summed_cross_entropy(hidden_btd[scored_bt], self.head_vd, rows_bt[:, 1:][scored_bt])
 
 
@@ -139,20 +140,32 @@ def train_bank(
         chosen = batch_rows(len(rows.tokens_nt), train.batch_size, step, seed)
         rows_bt, segments_bt, path_bl = rows.take(chosen, model.device)
         fetches = model.fetch(path_bl)
-        loss = model.summed_loss(rows_bt, segments_bt, fetches) / predicted(segments_bt).sum()
+        scored_bt = predicted(segments_bt)
+        loss = model.summed_loss(rows_bt, segments_bt, fetches, scored_bt) / scored_bt.sum()
         loss.backward()
         optimizer.step(fetches, train.lr * rate(step, steps, train))
         on_log(step + 1, loss.item())
 
 
 @torch.no_grad()
-def mean_loss(model: PostHocModel, rows: TextRows, memory: bool) -> float:
-    """Nats/token over all rows, routed by their paths; memory false: the model as it was."""
+def mean_loss(
+    model: PostHocModel, rows: TextRows, memory: bool, first_n: NDArray[np.int64] | None = None
+) -> float:
+    """Nats/token over all rows, routed by their paths; memory false: the model as it was.
+
+    `first_n` is the first token of each row that is scored, none: the second, which is predicted
+    from the first.
+    """
     total, tokens = 0.0, 0
+    place_t = torch.arange(1, rows.tokens_nt.shape[1], device=model.device)
     for start in range(0, len(rows.tokens_nt), BATCH):
         chosen = np.arange(start, min(start + BATCH, len(rows.tokens_nt)))
         rows_bt, segments_bt, path_bl = rows.take(chosen, model.device)
+        scored_bt = predicted(segments_bt)
+        if first_n is not None:
+            first_b1 = torch.from_numpy(first_n[chosen]).to(model.device)[:, None]
+            scored_bt = scored_bt & (place_t >= first_b1)
         fetches = model.fetch(path_bl) if memory else []
-        total += float(model.summed_loss(rows_bt, segments_bt, fetches))
-        tokens += int(predicted(segments_bt).sum())
+        total += float(model.summed_loss(rows_bt, segments_bt, fetches, scored_bt))
+        tokens += int(scored_bt.sum())
     return total / tokens

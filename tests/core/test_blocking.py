@@ -126,7 +126,7 @@ def test_facts_outside_the_blocked_part_keep_their_answers(
     folder: Path, results: Path, config: RunConfig
 ) -> None:
     prompts = [CITY.prompt.format(fact.subject) for fact in CITY.facts]
-    own = Router.open(config, results / "cache").route(prompts)
+    own = Router.open(config.data, config.tree, results / "cache").route(prompts)
     leaf = int(own[0, -1])
     frame = block_run(folder, Runtime(results=results), block_subtree(2, leaf), [CITY])
     assert frame["moved"].tolist() == (own[:, -1] == leaf).tolist()

@@ -44,7 +44,7 @@ def test_loads_what_was_saved(folder: Path, config: RunConfig) -> None:
 def test_router_finds_the_paths_of_the_dataset(
     folder: Path, results: Path, config: RunConfig
 ) -> None:
-    router = Router.open(config, results / "cache")
+    router = Router.open(config.data, config.tree, results / "cache")
     windows = prepare_windows(config.data, results / "cache").split("test")
     dataset = prepare(config.data, config.tree, results / "cache")
     path_nl = router.route(list(windows.key_texts(config.tree.prefix)))

@@ -99,17 +99,17 @@ def test_ranks_and_logprobs_equal_a_slow_count(
 def test_the_oracle_is_the_mode_leaf_of_the_stating_documents(
     results: Path, config: RunConfig
 ) -> None:
-    router = Router.open(config, results / "cache")
+    router = Router.open(config.data, config.tree, results / "cache")
     windows = prepare_windows(config.data, results / "cache").split("train")
     path_nl = router.route(list(windows.key_texts()))
     documents = [(0, 1, 2, 3), (5,)]
-    found = oracle_paths(documents, router, windows, config)
+    found = oracle_paths(documents, router, windows, config.tree)
     for stated, path in zip(documents, found, strict=True):
         leaves = [int(p[-1]) for p, d in zip(path_nl, windows.document, strict=True) if d in stated]
         most = max(leaves.count(leaf) for leaf in leaves)
         assert path[-1] == min(leaf for leaf in leaves if leaves.count(leaf) == most)
         assert path[0] == path[-1] // 2
-    assert oracle_paths([], router, windows, config).shape == (0, 2)
+    assert oracle_paths([], router, windows, config.tree).shape == (0, 2)
 
 
 def test_the_sample_is_capped_per_bucket_and_leaves_common_words_out(
@@ -120,11 +120,11 @@ def test_the_sample_is_capped_per_bucket_and_leaves_common_words_out(
     probe = Probe("many", "{}", "mentions", True, facts)
     counts = FactCounts([i % 4 for i in range(n)], [[]] * n, [9 * (i % 5 == 0) for i in range(n)])
     monkeypatch.setattr(probes, "count_facts", lambda *_: counts)
-    chosen = choose(probe, config, tmp_path)
+    chosen = choose(probe, config.data, tmp_path)
     buckets = [asked.bucket for asked in chosen]
     assert {name: buckets.count(name) for name in set(buckets)} == {"0": 50, "1": 50, "2-3": 50}
     assert not any(int(asked.fact.subject[4:]) % 5 == 0 for asked in chosen)
-    assert chosen == choose(probe, config, tmp_path)
+    assert chosen == choose(probe, config.data, tmp_path)
 
 
 @pytest.mark.parametrize(
