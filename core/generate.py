@@ -117,12 +117,14 @@ def score_continuations(
             n = min(len(continuations[row]), len(inputs[place]))
             end = len(inputs[place])
             hidden_nd = hidden_btd[place, end - n : end].float()
-            found[row] = _likelihood(F.linear(hidden_nd, model.head_vd), texts[row][-n:])
+            found[row] = _likelihood(
+                F.linear(hidden_nd, model.head_vd), texts[row][len(texts[row]) - n :]
+            )
     return [found[row] for row in range(len(texts))]
 
 
 def _likelihood(scores_nv: Tensor, targets: Ids) -> Likelihood:
-    target_n = torch.tensor(targets, device=scores_nv.device)
+    target_n = torch.tensor(targets, dtype=torch.long, device=scores_nv.device)
     nll = F.cross_entropy(scores_nv, target_n, reduction="sum")
     return Likelihood(-float(nll), bool((scores_nv.argmax(-1) == target_n).all()))
 

@@ -79,18 +79,11 @@ class Subject:
     tree: TreeConfig
 
 
-def probe_run(
-    folder: Path, runtime: Runtime, probes: Sequence[Probe] | None = None
-) -> pd.DataFrame:
-    """Ask the run of `folder` every probe; writes probes.csv there and returns it, COLUMNS.
-
-    A fact that no training document states has no oracle route, the generic control has none, and a
-    run without memory has `off` alone. Raises InputError for a folder that holds no sound run, and
-    for facts that cannot be had.
-    """
+def open_run(folder: Path, runtime: Runtime) -> Subject:
+    """A finished run, ready to be asked. Raises InputError for a folder that holds no sound run."""
     model = load_run(folder, runtime.device)
     config, cache = model.config, runtime.cache
-    subject = Subject(
+    return Subject(
         run_id(config),
         config.memory.type,
         model,
@@ -99,7 +92,18 @@ def probe_run(
         config.data,
         config.tree,
     )
-    frame = probe_subject(subject, cache, probes)
+
+
+def probe_run(
+    folder: Path, runtime: Runtime, probes: Sequence[Probe] | None = None
+) -> pd.DataFrame:
+    """Ask the run of `folder` every probe; writes probes.csv there and returns it, COLUMNS.
+
+    A fact that no training document states has no oracle route, the generic control has none, and a
+    run without memory has `off` alone. Raises InputError as `open_run` does, and for facts that
+    cannot be had.
+    """
+    frame = probe_subject(open_run(folder, runtime), runtime.cache, probes)
     partial = folder / "probes.csv.partial"
     frame.to_csv(partial, index=False)
     partial.replace(folder / "probes.csv")

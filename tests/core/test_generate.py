@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from core.config import RunConfig
 from core.corpus.tokenizer import train_tokenizer
-from core.generate import Codec, generate, score_continuations
+from core.generate import Codec, Likelihood, generate, score_continuations
 from core.model import Model
 from tests.core.test_evaluate import trained
 
@@ -83,6 +83,11 @@ def test_likelihoods_equal_a_loop(
             greedy &= int(logits[place - 1].argmax()) == ids[place]
         assert found[index].logprob == pytest.approx(total, rel=1e-4)
         assert found[index].greedy == greedy
+
+
+def test_nothing_is_certain(model: Model, tokenizer: Tokenizer) -> None:
+    codec = Codec(tokenizer, (0,), 0, 16)
+    assert score_continuations(model, codec, [[5, 6]], [[]], None) == [Likelihood(0.0, True)]
 
 
 def test_greedy_text_is_scored_as_greedy(model: Model, tokenizer: Tokenizer) -> None:
