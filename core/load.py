@@ -13,6 +13,7 @@ from torch import Tensor
 from core.checkpoint import load_weights
 from core.config import DataConfig, RunConfig, TreeConfig, load_config, parse_config
 from core.corpus.sources import fetch_minilm
+from core.dataset import dataset_folder
 from core.errors import InputError
 from core.identity import run_id, tree_fingerprint
 from core.model import Model, resolve_precision
@@ -93,7 +94,7 @@ class Router:
     def open(cls, data: DataConfig, tree: TreeConfig, cache: Path, device: str = "cpu") -> "Router":
         """From `cache`, prepared there first if missing. Raises InputError as `prepare` does."""
         prepare(data, tree, cache, device)
-        folder = cache / "trees" / tree_fingerprint(data, tree)
+        folder = dataset_folder(cache, tree_fingerprint(data, tree))
         return cls(
             _embedder(tree, cache, folder / "embedder", device),
             ClusterTree.load(folder / "tree.safetensors"),
