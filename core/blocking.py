@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.config import Runtime
+from core.config import Runtime, load_config
 from core.corpus.facts import Probe, load_probes
 from core.corpus.prepare import prepare_windows
 from core.dataset import Windows
@@ -23,7 +23,7 @@ from core.errors import InputError
 from core.evaluate import score_windows
 from core.generate import Codec
 from core.identity import run_id
-from core.load import Router, load_run
+from core.load import Router, load_routed
 from core.model import Model
 from core.prepare import prepare
 from core.probes import Answer, Asked, ask, choose
@@ -113,7 +113,7 @@ def block_run(
     """Every probe of the run of `folder`, routed by its prompt, before and after blocking.
 
     One row a fact, with `moved` (its path was blocked), and exact, rank and logprob of both.
-    Raises InputError where the run's memory has no paths, and as `load_run` does.
+    Raises InputError where the run's memory has no paths, and as `load_routed` does.
     """
     model, router = _routed_run(folder, runtime)
     codec = Codec.of_run(model.config, runtime.cache)
@@ -187,14 +187,13 @@ def blocked_losses(folder: Path, runtime: Runtime, blocking: Blocking) -> pd.Dat
 
 
 def _routed_run(folder: Path, runtime: Runtime) -> tuple[Model, Router]:
-    model = load_run(folder, runtime.device)
-    kind = model.config.memory.type
+    kind = load_config(folder / "config.yaml").memory.type
     if kind in ("none", "generic"):
         raise InputError(
             f"{folder}: memory.type {kind} has no paths to block; give a run whose memory is "
             "addressed by the tree"
         )
-    return model, Router.open(model.config.data, model.config.tree, runtime.cache, runtime.device)
+    return load_routed(folder, runtime)
 
 
 def _paths(

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from core.checkpoint import load_weights
-from core.config import DataConfig, RunConfig, TreeConfig, load_config, parse_config
+from core.config import DataConfig, RunConfig, Runtime, TreeConfig, load_config, parse_config
 from core.corpus.sources import fetch_minilm
 from core.dataset import dataset_folder
 from core.errors import InputError
@@ -36,6 +36,27 @@ def load_run(folder: Path, device: str = "cpu", asked: RunConfig | None = None) 
     model = Model(config, device, resolve_precision(config.train.precision, device))
     _fill(model, load_weights(weights_file), weights_file)
     return model
+
+
+def load_routed(folder: Path, runtime: Runtime) -> tuple[Model, "Router"]:
+    """The model of a finished run and the router of the data that it was trained on.
+
+    Raises InputError as `load_run` and `prepare` do, for a run without a record, and where the
+    prepared data are not those of the run: other tokens would mean other words.
+    """
+    model = load_run(folder, runtime.device)
+    data, tree = model.config.data, model.config.tree
+    prepared = prepare(data, tree, runtime.cache, runtime.device).digest
+    try:
+        trained_on = json.loads((folder / "record.json").read_text())["data_digest"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder}: no record of a finished run ({error}); train it") from None
+    if trained_on != prepared:
+        raise InputError(
+            f"{folder} was trained on data {trained_on}, {runtime.cache} holds {prepared}; give "
+            "the results folder that the run was made in, or train it again"
+        )
+    return model, Router.open(data, tree, runtime.cache, runtime.device)
 
 
 def _saved_config(path: Path) -> RunConfig:

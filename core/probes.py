@@ -19,7 +19,7 @@ from core.corpus.prepare import prepare_windows
 from core.corpus.windows import SplitWindows
 from core.generate import Codec, LanguageModel, Paths, generate, score_continuations
 from core.identity import run_id
-from core.load import Router, load_run
+from core.load import Router, load_routed
 
 PER_BUCKET = 50  # facts asked of each bucket: a share of 0.5 then has a standard error of 0.07
 NEW_TOKENS = 12  # generated behind a prompt
@@ -80,15 +80,15 @@ class Subject:
 
 
 def open_run(folder: Path, runtime: Runtime) -> Subject:
-    """A finished run, ready to be asked. Raises InputError for a folder that holds no sound run."""
-    model = load_run(folder, runtime.device)
-    config, cache = model.config, runtime.cache
+    """A finished run, ready to be asked. Raises InputError as `load_routed` does."""
+    model, router = load_routed(folder, runtime)
+    config = model.config
     return Subject(
         run_id(config),
         config.memory.type,
         model,
-        Codec.of_run(config, cache),
-        Router.open(config.data, config.tree, cache, runtime.device),
+        Codec.of_run(config, runtime.cache),
+        router,
         config.data,
         config.tree,
     )

@@ -1,5 +1,6 @@
 """What a run saved is what is loaded; anything else is refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import pytest
 import torch
 
 from core.checkpoint import load_weights, save_weights
-from core.config import RunConfig
+from core.config import RunConfig, Runtime
 from core.corpus.prepare import prepare_windows
 from core.errors import InputError
-from core.load import Router, load_run
+from core.load import Router, load_routed, load_run
 from core.prepare import prepare
 from tests.core.small_runs import fact_config, train, write_corpus
 
@@ -49,6 +50,21 @@ def test_router_finds_the_paths_of_the_dataset(
     dataset = prepare(config.data, config.tree, results / "cache")
     path_nl = router.route(list(windows.key_texts(config.tree.prefix)))
     assert np.array_equal(path_nl, dataset.test.path_prefix_nl)
+
+
+def test_other_data_are_refused(folder: Path, results: Path, tmp_path: Path) -> None:
+    runtime = Runtime(results=results)
+    model, router = load_routed(folder, runtime)
+    assert router.route(["gold"]).shape == (1, len(model.config.tree.branching))
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    record = json.loads((copy / "record.json").read_text())
+    (copy / "record.json").write_text(json.dumps(record | {"data_digest": "0" * 12}))
+    with pytest.raises(InputError, match="was trained on data 000000000000"):
+        load_routed(copy, runtime)
+    (copy / "record.json").unlink()
+    with pytest.raises(InputError, match="no record of a finished run"):
+        load_routed(copy, runtime)
 
 
 def test_another_configuration_is_refused(folder: Path, config: RunConfig, tmp_path: Path) -> None:
