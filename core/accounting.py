@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from math import prod
 
 from core.config import AnchorConfig, RunConfig
+from core.memory_types import BLOCK_TYPES, GENERIC, NONE, BlockType
+from core.placement import place
 
 BYTES_BF16 = 2
 
@@ -48,12 +50,12 @@ class FlopCounts:
 
 def count_parameters(config: RunConfig) -> ParameterCounts:
     """Parameters of a run by group."""
-    blocks = block_parameters(config)
+    blocks, clusters = block_parameters(config), bank_clusters(config)
     return ParameterCounts(
         anchor=count_anchor(config.anchor),
         embed=config.data.vocab_size * config.anchor.d_model * (1 if config.anchor.tied else 2),
         fetched=sum(blocks),
-        bank=sum(size * n for size, n in zip(blocks, bank_clusters(config), strict=True)),
+        bank=sum(size * n for size, n in zip(blocks, clusters, strict=True)),
     )
 
 
@@ -73,28 +75,44 @@ def tree_clusters(branching: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(prod(branching[: level + 1]) for level in range(len(branching)))
 
 
+def block_type(config: RunConfig) -> BlockType:
+    """What the blocks of the bank are made of."""
+    memory = config.memory
+    return BLOCK_TYPES[memory.block if memory.type == GENERIC else memory.type]
+
+
 def bank_widths(config: RunConfig) -> tuple[int, ...]:
-    """Multiplier r per level of the bank. The generic control holds all widths in one block."""
-    widths = config.memory.widths
-    return (sum(widths),) if config.memory.type == "generic" else widths
+    """Multiplier r per level of the bank, at the layers that hold memory.
+
+    Fewer layers hold wider blocks of the same size. The generic control holds all widths in one
+    block.
+    """
+    layers, memory = config.anchor.layers, config.memory
+    widths = tuple(r * layers // len(memory_layers(config)) for r in memory.widths)
+    return (sum(widths),) if memory.type == GENERIC else widths
 
 
 def bank_clusters(config: RunConfig) -> tuple[int, ...]:
-    """Blocks per level of the bank."""
-    if config.memory.type == "generic":
+    """Blocks per level of the bank; with a generic mix the last block of a level is its generic."""
+    if config.memory.type == GENERIC:
         return (1,)
-    return tree_clusters(config.tree.branching)[: len(config.memory.widths)]
+    clusters = tree_clusters(config.tree.branching)[: len(config.memory.widths)]
+    return tuple(n + 1 for n in clusters) if config.memory.generic_mix else clusters
 
 
 def block_parameters(config: RunConfig) -> tuple[int, ...]:
-    """Parameters of one block per level: c0 r_l, c0 = 3 l d (arXiv 2510.02375, sec. 2.2)."""
-    c0 = 3 * len(memory_layers(config)) * config.anchor.d_model
+    """Parameters of one block per level: c0 r_l (arXiv 2510.02375, sec. 2.2 and app. I)."""
+    if config.memory.type == NONE:
+        return ()
+    c0 = block_type(config).unit(config.anchor) * len(memory_layers(config))
     return tuple(c0 * r for r in bank_widths(config))
 
 
 def memory_layers(config: RunConfig) -> tuple[int, ...]:
     """Layers that hold memory, by placement."""
-    return tuple(range(config.anchor.layers)) if config.memory.type != "none" else ()
+    if config.memory.type == NONE:
+        return ()
+    return place(config.memory.placement, config.anchor.layers)
 
 
 def count_flops(config: RunConfig) -> FlopCounts:
@@ -116,14 +134,25 @@ def training_flops_per_token(config: RunConfig) -> float:
     return 3.0 * count_flops(config).forward
 
 
+def generic_path(config: RunConfig) -> tuple[int, ...]:
+    """The path of a generic mix's block: behind the last cluster of each level."""
+    return tree_clusters(config.tree.branching)
+
+
 def bytes_per_prompt(config: RunConfig) -> int:
     """Bytes of memory moved for one prompt, in bf16. A generic block stays where it is."""
-    return 0 if config.memory.type == "generic" else BYTES_BF16 * count_parameters(config).fetched
+    return 0 if config.memory.type == GENERIC else BYTES_BF16 * count_parameters(config).fetched
 
 
 def tokens_per_block_parameter(config: RunConfig) -> tuple[float, ...]:
-    """Training tokens per parameter of a block, per level, mean over the level; nan where r = 0."""
+    """Training tokens per parameter of a block, per level, mean over the level; nan where r = 0.
+
+    The rows that a generic mix takes away train no block of the tree.
+    """
+    sizes = block_parameters(config)
+    clusters = (1,) if config.memory.type == GENERIC else tree_clusters(config.tree.branching)
+    tokens = config.train.tokens * (1 - config.memory.generic_mix)
     return tuple(
-        config.train.tokens / clusters / size if size else float("nan")
-        for size, clusters in zip(block_parameters(config), bank_clusters(config), strict=True)
+        tokens / n / size if size else float("nan")
+        for size, n in zip(sizes, clusters, strict=False)  # a bank may end above the leaves
     )

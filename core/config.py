@@ -6,19 +6,25 @@ run happens (device, threads, folders) is `Runtime`, which no id sees.
 
 import difflib
 from collections.abc import Mapping
+from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from core.errors import InputError
+from core.memory_types import BLOCK_TYPES, GENERIC, NONE, fit_widths, type_names
+from core.placement import parse_placement, place, width_quantum
 from core.reading import read_yaml
 from core.sizes import ANCHOR_SIZES
 
@@ -34,6 +40,18 @@ def _number(value: object) -> object:
 
 def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _fraction(value: object) -> object:
+    """1/17 is how people write shares; YAML reads it as text."""
+    try:
+        return float(Fraction(value)) if isinstance(value, str) else _number(value)
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
+def _default(section: "Section", name: str) -> Any:
+    return type(section).model_fields[name].default
 
 
 Count = Annotated[int, BeforeValidator(_integral), Field(gt=0)]
@@ -128,24 +146,76 @@ class AnchorConfig(Section):
 
 
 class MemoryConfig(Section):
-    """What the anchor is augmented with."""
+    """What the anchor is augmented with.
 
-    type: Literal["none", "generic", "ffn"] = "none"
+    Widths are given for the uniform placement; elsewhere they grow by layers / layers that hold
+    memory, so that the fetched parameters stay the same.
+    """
+
+    type: str = "none"
+    block: str = "ffn"  # what a generic block is made of
     # multiplier r per level of the tree, 0 = unused; a block at level l holds c0 * r_l parameters
     widths: Annotated[tuple[CountOrZero, ...], BeforeValidator(_tuple)] = ()
-    placement: Literal["uniform"] = "uniform"
+    # instead of widths: parameters fetched or banked, and the proportions of the widths; a resolved
+    # config holds the widths that follow
+    fetched: Count | None = None
+    bank: Count | None = None
+    shape: Annotated[tuple[CountOrZero, ...], BeforeValidator(_tuple)] = ()
+    # uniform, early, middle, late (10/35 of the layers) or late-N and so on, every-N, or [0, 2]
+    placement: Annotated[
+        str | tuple[int, ...], BeforeValidator(_tuple), AfterValidator(parse_placement)
+    ] = "uniform"
     lr: Rate | None = None  # peak rate of the bank; none: the anchor's
     weight_decay: RateOrZero = 0.0  # of fetched rows only
+    # share of the training rows that use one generic block of the fetched size instead of their
+    # own; arXiv 2510.02375 has 1/17
+    generic_mix: Annotated[float, BeforeValidator(_fraction), Field(ge=0, lt=1)] = 0.0
+
+    @field_validator("type")
+    @classmethod
+    def _known_type(cls, value: str) -> str:
+        if value not in type_names():
+            raise ValueError(f"unknown type; allowed: {', '.join(type_names())}")
+        return value
+
+    @field_validator("block")
+    @classmethod
+    def _known_block(cls, value: str) -> str:
+        if value not in BLOCK_TYPES:
+            raise ValueError(f"unknown block; allowed: {', '.join(BLOCK_TYPES)}")
+        return value
 
     @model_validator(mode="after")
     def _possible(self) -> "MemoryConfig":
-        if self.type == "none" and (self.widths or self.lr is not None):
-            raise ValueError("type none takes no widths and no lr; remove them or choose a type")
-        if self.type != "none" and not any(self.widths):
+        if self.type == NONE:
+            given = sorted(name for name in self.model_fields_set if name != "type")
+            changed = [name for name in given if getattr(self, name) != _default(self, name)]
+            if changed:
+                raise ValueError(
+                    f"type none takes no {' and no '.join(changed)}; remove it or choose a type"
+                )
+            return self
+        if self.type != GENERIC and self.block != _default(self, "block"):
+            raise ValueError(f"block belongs to type generic; type {self.type} has its own blocks")
+        if self.type == GENERIC and (self.generic_mix or self.bank):
             raise ValueError(
-                f"type {self.type} needs at least one width above 0, as widths: [16, 4]"
+                "type generic is one block for all: it takes neither bank nor generic_mix; "
+                "give widths or fetched"
             )
+        self._one_size()
         return self
+
+    def _one_size(self) -> None:
+        sizes = [name for name in ("widths", "fetched", "bank") if getattr(self, name)]
+        if len(sizes) > 1:
+            raise ValueError(f"{' and '.join(sizes)} are given; keep one of them")
+        if not sizes or (self.widths and not any(self.widths)):
+            raise ValueError(
+                f"type {self.type} needs at least one width above 0, as widths: [16, 4]; "
+                "or fetched or bank with a shape"
+            )
+        if (sizes != ["widths"]) != any(self.shape):
+            raise ValueError("shape goes with fetched or bank, as fetched: 20e3, shape: [4, 1]")
 
 
 class TrainConfig(Section):
@@ -196,13 +266,46 @@ class RunConfig(Section):
     seed: CountOrZero = 0
 
     @model_validator(mode="after")
-    def _possible(self) -> "RunConfig":
-        levels = len(self.tree.branching)
-        if len(self.memory.widths) > levels:
+    def _sized(self) -> "RunConfig":
+        """Puts the widths that follow from memory.fetched or memory.bank in their place."""
+        memory, quantum = self.memory, self._width_quantum()
+        size = memory.fetched or memory.bank
+        self._fits_tree("shape" if size else "widths")
+        if size:
+            block = memory.block if memory.type == GENERIC else memory.type
+            unit = BLOCK_TYPES[block].unit(self.anchor) * self.anchor.layers
+            clusters = (1,) * len(memory.shape) if memory.fetched else self._blocks_per_level()
+            costs = tuple(unit * n for n in clusters[: len(memory.shape)])
+            widths = fit_widths(size, costs, memory.shape, quantum)
+            changes = {"widths": widths, "fetched": None, "bank": None, "shape": ()}
+            self.__dict__["memory"] = memory.model_copy(update=changes)
+        elif any(width % quantum for width in memory.widths):
             raise ValueError(
-                f"memory.widths has {len(self.memory.widths)} levels, tree.branching has {levels}; "
-                "remove widths or add a level to the tree"
+                f"memory.widths {list(memory.widths)} cannot fill placement {memory.placement} "
+                f"with what all {self.anchor.layers} layers would hold; give multiples of {quantum}"
             )
+        return self
+
+    def _width_quantum(self) -> int:
+        sites = len(place(self.memory.placement, self.anchor.layers))
+        return width_quantum(self.anchor.layers, sites)
+
+    def _blocks_per_level(self) -> tuple[int, ...]:
+        """Blocks of the bank per level of the tree, the mix's generic block among them."""
+        branching = self.tree.branching
+        extra = 1 if self.memory.generic_mix else 0
+        return tuple(prod(branching[: level + 1]) + extra for level in range(len(branching)))
+
+    def _fits_tree(self, field: str) -> None:
+        given, levels = len(getattr(self.memory, field)), len(self.tree.branching)
+        if given > levels:
+            raise ValueError(
+                f"memory.{field} has {given} levels, tree.branching has {levels}; "
+                f"shorten {field} or add a level to the tree"
+            )
+
+    @model_validator(mode="after")
+    def _possible(self) -> "RunConfig":
         if self.train.tokens < self.train.batch_size * self.data.seq_len:
             raise ValueError(
                 f"train.tokens {self.train.tokens} is less than one step of train.batch_size x "

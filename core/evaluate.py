@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.accounting import generic_path
 from core.config import RunConfig
 from core.dataset import PADDING, Dataset, Windows
 from core.model import Model
@@ -46,7 +47,8 @@ def evaluate(model: Model, dataset: Dataset, config: RunConfig) -> dict[str, flo
     """`loss_SPLIT_KEY` (nats/token) and `bpb_SPLIT_KEY` (bits/byte) for both splits and their keys.
 
     Keys score the second part of each window; `whole` scores all of it under the document key.
-    Where the memory has no path, or there is none, one pass stands for all routed keys.
+    Where the memory has no path, or there is none, one pass stands for all routed keys. A run with
+    a generic mix also has the loss of its generic block, on test.
     """
     counts = {
         "validation": config.evaluate.validation_windows,
@@ -58,6 +60,9 @@ def evaluate(model: Model, dataset: Dataset, config: RunConfig) -> dict[str, flo
         for key, score in _scores(model, windows, keys, dataset.token_bytes_v).items():
             columns[f"loss_{split}_{key}"] = score.loss
             columns[f"bpb_{split}_{key}"] = score.bits_per_byte
+    if config.memory.generic_mix:
+        score = _generic_score(model, sample(dataset.test, counts["test"]), dataset.token_bytes_v)
+        columns |= {"loss_test_generic": score.loss, "bpb_test_generic": score.bits_per_byte}
     return columns
 
 
@@ -79,6 +84,13 @@ def _scores(
         if key in keys:
             scores[key] = score_windows(model, windows, path_nl, token_bytes_v)[0]
     return scores
+
+
+def _generic_score(model: Model, windows: Windows, token_bytes_v: NDArray[np.int32]) -> Score:
+    """Under the mix's generic block: more parameters and no context."""
+    path_l = np.array(generic_path(model.config), np.int32)
+    path_nl = np.tile(path_l, (len(windows.length_n), 1))
+    return score_windows(model, windows, path_nl, token_bytes_v)[0]
 
 
 def _other_paths(memory: str, windows: Windows) -> dict[str, NDArray[np.int32] | None]:

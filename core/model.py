@@ -11,6 +11,7 @@ from core.dataset import PADDING
 from core.loss import summed_cross_entropy
 from core.memory import create_bank
 from core.memory.bank import Fetch
+from core.memory.base import Attached
 
 
 class Model:
@@ -41,7 +42,7 @@ class Model:
         part: slice = slice(None),
     ) -> Tensor:
         """Last hidden states [b, t, d] of the documents `part` of the fetched batch."""
-        memory = None
+        memory: Sequence[Attached] = ()
         if self.bank and fetches:
             memory = self.bank.attach(fetches, self.config.anchor.layers, self.dtype, part)
         hidden: Tensor = self.anchor(tokens_bt, segments_bt, memory, self.dtype)

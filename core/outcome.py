@@ -18,6 +18,7 @@ from core.accounting import (
 from core.config import RunConfig, Runtime
 from core.dataset import Dataset
 from core.identity import RECIPE, run_id
+from core.memory_types import GENERIC
 from core.record import RunRecord, Status
 
 
@@ -48,6 +49,7 @@ def make_record(
         seed=config.seed,
         anchor=f"{config.anchor.layers}x{config.anchor.d_model}",
         memory_type=config.memory.type,
+        memory_block=config.memory.block if config.memory.type == GENERIC else "",
         widths=_joined(config.memory.widths),
         placement=_joined(memory_layers(config)),
         branching=_joined(config.tree.branching),

@@ -45,7 +45,8 @@ class RunRecord:
     seed: int = _column("-", "initial weights and data order; pairs the arms", 0)
 
     anchor: str = _column("-", "layers x d_model", "")
-    memory_type: str = _column("-", "none, generic, ffn", "none")
+    memory_type: str = _column("-", "none, generic, or a type of memory", "none")
+    memory_block: str = _column("-", "what a generic block is made of", "")
     widths: str = _column("-", "memory multiplier r per level", "")
     placement: str = _column("-", "layers that hold memory", "")
     branching: str = _column("-", "children per node, per level of the tree", "")
@@ -82,6 +83,7 @@ class RunRecord:
     loss_test_document: float = _column("nats/token", "whole-document key", float("nan"))
     loss_test_shuffled: float = _column("nats/token", "paths shuffled over windows", float("nan"))
     loss_test_off: float = _column("nats/token", "memory off", float("nan"))
+    loss_test_generic: float = _column("nats/token", "the generic mix's block", float("nan"))
     loss_test_whole: float = _column("nats/token", "all tokens, document key", float("nan"))
     bpb_validation_prefix: float = _column("bits/byte", "prefix key", float("nan"))
     bpb_validation_document: float = _column("bits/byte", "whole-document key", float("nan"))
@@ -90,6 +92,7 @@ class RunRecord:
     bpb_test_document: float = _column("bits/byte", "whole-document key", float("nan"))
     bpb_test_shuffled: float = _column("bits/byte", "paths shuffled over windows", float("nan"))
     bpb_test_off: float = _column("bits/byte", "memory off", float("nan"))
+    bpb_test_generic: float = _column("bits/byte", "the generic mix's block", float("nan"))
     bpb_test_whole: float = _column("bits/byte", "all tokens, document key", float("nan"))
 
     data_digest: str = _column(

@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.accounting import generic_path
 from core.checkpoint import load_checkpoint, save_checkpoint, save_weights
 from core.config import RunConfig, Runtime
 from core.dataset import Dataset
@@ -28,6 +29,7 @@ from core.record import RunRecord, Status, from_row
 from core.schedule import rate
 
 LOGS = 100  # points of the loss curve
+MIX_STREAM = 1  # keeps the generic mix's draws apart from the order of the rows
 Log = Callable[[dict[str, float]], None]
 
 
@@ -148,8 +150,16 @@ class Trainer:
         return (
             torch.from_numpy(rows.tokens_nt[chosen].astype(np.int64)).to(to),
             torch.from_numpy(rows.segments_nt[chosen]).to(to),
-            torch.from_numpy(rows.path_nl[chosen].astype(np.int64)).to(to),
+            torch.from_numpy(self._paths(chosen)).to(to),
         )
+
+    def _paths(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        path_bl = self.dataset.train.path_nl[chosen].astype(np.int64)
+        mix = self.config.memory.generic_mix
+        if mix:
+            draws = np.random.default_rng([self.config.seed, self.step, MIX_STREAM])
+            path_bl[draws.random(len(chosen)) < mix] = generic_path(self.config)
+        return path_bl
 
     def _account(self, loss: float, targets: int) -> None:
         progress = self.progress

@@ -7,6 +7,7 @@ whatever the size of the bank, and a row that was not fetched does not move: no 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ class Table:
     rows [n, size] weights · first, second [n, size] moments · steps [n] updates that a row has had
     """
 
-    width: int
+    shape: tuple[int, ...]  # of one block; its row is flat
     rows: Tensor
     first: Tensor
     second: Tensor
@@ -29,10 +30,11 @@ class Table:
 
     @classmethod
     def create(cls, n: int, width: int, memory: BlockMemory, generator: torch.Generator) -> "Table":
-        rows = torch.empty(n, memory.row_size(width))
-        memory.initialise(rows, width, generator)
+        shape = memory.shape(width)
+        rows = torch.empty(n, prod(shape))
+        memory.initialise(rows.view(n, *shape), generator)
         zeros = torch.zeros_like(rows)
-        return cls(width, rows, zeros, zeros.clone(), torch.zeros(n, dtype=torch.int64))
+        return cls(shape, rows, zeros, zeros.clone(), torch.zeros(n, dtype=torch.int64))
 
 
 @dataclass
@@ -74,13 +76,20 @@ class Bank:
 
     def attach(
         self, fetches: Sequence[Fetch], n_layers: int, dtype: torch.dtype, part: slice = slice(None)
-    ) -> list[Attached | None]:
-        """What the anchor's layers see, for the documents `part` of the fetched batch."""
-        if all(len(fetch.ids) == 1 for fetch in fetches):  # one block for all: a plain product
-            blocks = [(f.table.width, f.rows.to(dtype)) for f in fetches]
-        else:
-            blocks = [(f.table.width, f.rows.to(dtype)[f.index[part]]) for f in fetches]
-        return self.memory.attach(blocks, n_layers)
+    ) -> list[Attached]:
+        """What each of the anchor's layers sees, for the documents `part` of the fetched batch."""
+        alike = all(len(fetch.ids) == 1 for fetch in fetches)  # one block for all: a plain product
+        blocks = [
+            (f.rows.to(dtype) if alike else f.rows.to(dtype)[f.index[part]]).unflatten(
+                1, f.table.shape
+            )
+            for f in fetches
+        ]
+        block = torch.cat(blocks, dim=-2)
+        attached = [Attached() for _ in range(n_layers)]
+        for site, layer in enumerate(self.memory.layers):
+            attached[layer] = self.memory.attach(block[:, site])
+        return attached
 
     def to(self, device: str) -> "Bank":
         for table in self.tables.values():

@@ -25,7 +25,21 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"anchor": {"size": "d64", "laiers": 2}}, "anchor.laiers: unknown key; did you mean layers?"),
     ({"anchor": {"layers": 2}}, "anchor.d_model: missing"),
     ({"anchor": {"size": "d64", "head_dim": 15}}, "head_dim must be even"),
-    ({"memory": {"type": "ffm"}}, "'none', 'generic' or 'ffn'"),
+    ({"memory": {"type": "ffm"}}, "memory.type = 'ffm': unknown type; allowed: none, generic, ffn"),
+    ({"memory": {"type": "ffn", "block": "kv", "widths": [1]}}, "block belongs to type generic"),
+    ({"memory": {"type": "generic", "block": "fnn", "widths": [1]}}, "unknown block; allowed: ffn"),
+    ({"memory": {"generic_mix": 0.5}}, "type none takes no generic_mix"),
+    ({"memory": {"type": "generic", "widths": [1], "generic_mix": 0.5}}, "neither bank nor"),
+    ({"memory": {"type": "ffn", "widths": [1], "generic_mix": "1/0"}}, "memory.generic_mix"),
+    ({"memory": {"type": "ffn", "widths": [1], "fetched": 9}}, "widths and fetched are given"),
+    ({"memory": {"type": "ffn", "fetched": 900}}, "shape goes with fetched or bank"),
+    ({"memory": {"type": "ffn", "widths": [1], "shape": [1]}}, "shape goes with fetched or bank"),
+    ({"memory": {"type": "ffn", "fetched": 90, "shape": [4, 1]}}, "takes 192"),
+    ({"memory": {"type": "ffn", "fetched": 900, "shape": [4, 1, 1]}}, "shape has 3 levels"),
+    ({"memory": {"type": "ffn", "widths": [1], "placement": "top"}}, "allowed: uniform, early"),
+    ({"memory": {"type": "ffn", "widths": [1], "placement": [1, 0]}}, "must ascend"),
+    ({"memory": {"type": "ffn", "widths": [1], "placement": [0, 2]}}, "anchor's layers 0 to 1"),
+    ({"memory": {"type": "ffn", "widths": [1], "placement": "late-3"}}, "anchor's layers 0 to 1"),
     ({"memory": {"type": "ffn"}}, "needs at least one width above 0"),
     ({"memory": {"type": "ffn", "widths": [0, 0]}}, "needs at least one width above 0"),
     ({"memory": {"widths": [4]}}, "type none takes no widths"),
@@ -89,6 +103,26 @@ def test_numbers_as_people_write_them(tmp_path: Path) -> None:
 def test_size_name_fills_only_what_is_not_given() -> None:
     config = parse_config({"anchor": {"size": "d64", "layers": 7}}, "x")
     assert (config.anchor.layers, config.anchor.d_model) == (7, 64)
+
+
+@pytest.mark.parametrize(
+    ("size", "widths"),
+    [
+        # d16 has 2 layers, so a unit of width is 96 parameters; branching (4, 4)
+        ({"fetched": 960, "shape": [4, 1]}, (8, 2)),
+        ({"fetched": 1000, "shape": [4, 1]}, (8, 2)),
+        ({"bank": 96 * (8 * 4 + 2 * 16), "shape": [4, 1]}, (8, 2)),
+        ({"bank": "96 + generic", "shape": [0, 1]}, (0, 3)),
+    ],
+)
+def test_widths_follow_from_a_size(size: dict[str, Any], widths: tuple[int, ...]) -> None:
+    if size.get("bank") == "96 + generic":
+        size = {**size, "bank": 96 * 3 * 17, "generic_mix": "1/17"}
+    sized = parse_config({"anchor": "d16", "memory": {"type": "ffn", **size}}, "x")
+    mix = {k: v for k, v in size.items() if k == "generic_mix"}
+    given = {"type": "ffn", "widths": list(widths), **mix}
+    assert sized == parse_config({"anchor": "d16", "memory": given}, "x")
+    assert sized.memory.fetched is sized.memory.bank is None
 
 
 def test_resolved_config_reads_back_equal() -> None:
