@@ -86,11 +86,19 @@ class FFN(nn.Module):
         return memory.project("down", inner, self.down(inner))
 
 
+class NoFFN(nn.Module):
+    """Adds nothing."""
+
+    def forward(self, x: Tensor, memory: Attached) -> Tensor:
+        return torch.zeros_like(x)
+
+
 class Layer(nn.Module):
     def __init__(self, config: AnchorConfig) -> None:
         super().__init__()
         self.attention_norm, self.attention = RMSNorm(config.d_model), Attention(config)
-        self.ffn_norm, self.ffn = RMSNorm(config.d_model), FFN(config)
+        self.ffn_norm = RMSNorm(config.d_model)
+        self.ffn: FFN | NoFFN = FFN(config)
 
     def forward(
         self,
@@ -105,9 +113,14 @@ class Layer(nn.Module):
 
 
 class Anchor(nn.Module):
-    """Tokens to last hidden states; `logits` applies the head."""
+    """Tokens to last hidden states; `logits` applies the head.
 
-    def __init__(self, config: AnchorConfig, vocab_size: int, seed: int) -> None:
+    Layers of `without_ffn` leave the FFN's place to a memory; the other weights are drawn alike.
+    """
+
+    def __init__(
+        self, config: AnchorConfig, vocab_size: int, seed: int, without_ffn: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Parameter(torch.empty(vocab_size, config.d_model))
@@ -116,6 +129,8 @@ class Anchor(nn.Module):
         self.bare = (Attached(),) * config.layers
         self.head = None if config.tied else nn.Parameter(torch.empty(vocab_size, config.d_model))
         self._initialise(torch.Generator().manual_seed(seed))
+        for layer in without_ffn:
+            self.layers[layer].ffn = NoFFN()
 
     def _initialise(self, generator: torch.Generator) -> None:
         tables = [self.embedding] if self.head is None else [self.embedding, self.head]

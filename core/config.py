@@ -23,7 +23,15 @@ from pydantic import (
 )
 
 from core.errors import InputError
-from core.memory_types import BLOCK_TYPES, GENERIC, NONE, fit_widths, type_names
+from core.memory_types import (
+    BLOCK_TYPES,
+    GENERIC,
+    NONE,
+    TOKEN_TYPES,
+    fit_widths,
+    table_rows,
+    type_names,
+)
 from core.placement import parse_placement, place, width_quantum
 from core.reading import read_yaml
 from core.sizes import ANCHOR_SIZES
@@ -145,6 +153,10 @@ class AnchorConfig(Section):
         return self
 
 
+SHARED_FIELDS = ("type", "placement", "lr", "weight_decay")
+BLOCK_FIELDS = ("block", "widths", "fetched", "bank", "shape", "generic_mix")
+
+
 class MemoryConfig(Section):
     """What the anchor is augmented with.
 
@@ -170,6 +182,15 @@ class MemoryConfig(Section):
     # share of the training rows that use one generic block of the fetched size instead of their
     # own; arXiv 2510.02375 has 1/17
     generic_mix: Annotated[float, BeforeValidator(_fraction), Field(ge=0, lt=1)] = 0.0
+    # of types that tokens address; `core/memory_types.py` says which type reads which
+    keys: Count | None = None  # half keys of a product key: keys^2 slots
+    heads: Count | None = None  # queries a token (pkm), hashes an n-gram (ngram)
+    top_k: Count | None = None  # slots a head (pkm), experts a token (moe)
+    value_lr: Rate | None = None  # of the values, under no schedule; none: 1e-3
+    rows: Count | None = None  # of a head's table, at most: a prime near it is taken
+    row_dim: Count | None = None
+    experts: Count | None = None
+    expert_width: Count | None = None  # none: the anchor's ffn
 
     @field_validator("type")
     @classmethod
@@ -202,8 +223,28 @@ class MemoryConfig(Section):
                 "type generic is one block for all: it takes neither bank nor generic_mix; "
                 "give widths or fetched"
             )
-        self._one_size()
+        self._fields_of_type()
+        if self.type not in TOKEN_TYPES:
+            self._one_size()
         return self
+
+    def _fields_of_type(self) -> None:
+        """A type takes the fields of its own and those that all types share."""
+        token = TOKEN_TYPES.get(self.type)
+        own = (*token.fields, *token.optional) if token else BLOCK_FIELDS
+        given = [n for n in type(self).model_fields if getattr(self, n) != _default(self, n)]
+        foreign = [name for name in given if name not in own + SHARED_FIELDS]
+        if foreign:
+            raise ValueError(f"type {self.type} takes no {foreign[0]}; allowed: {', '.join(own)}")
+        missing = [name for name in token.fields if name not in given] if token else []
+        if missing:
+            raise ValueError(f"type {self.type} needs {', '.join(missing)}")
+        limit = self.keys or self.experts
+        if limit and self.top_k and self.top_k > limit:
+            raise ValueError(
+                f"top_k {self.top_k} is above the {limit} {'keys' if self.keys else 'experts'} to "
+                "choose from; lower it or give more"
+            )
 
     def _one_size(self) -> None:
         sizes = [name for name in ("widths", "fetched", "bank") if getattr(self, name)]
@@ -303,6 +344,24 @@ class RunConfig(Section):
                 f"memory.{field} has {given} levels, tree.branching has {levels}; "
                 f"shorten {field} or add a level to the tree"
             )
+
+    @model_validator(mode="after")
+    def _addressable(self) -> "RunConfig":
+        """What a memory that tokens address asks of the anchor and of its own sizes."""
+        memory = self.memory
+        if memory.type == "pkm" and self.anchor.d_model % 4:
+            raise ValueError(
+                f"memory.type pkm cuts queries of d_model / 2 in halves; anchor.d_model is "
+                f"{self.anchor.d_model}, give a multiple of 4"
+            )
+        if memory.rows and memory.heads:
+            tables = 2 * memory.heads
+            if len(table_rows(memory.rows, memory.heads)) < tables:
+                raise ValueError(
+                    f"memory.rows {memory.rows} has fewer than {tables} primes up to it, one a "
+                    "table; give more rows or fewer heads"
+                )
+        return self
 
     @model_validator(mode="after")
     def _possible(self) -> "RunConfig":

@@ -12,6 +12,7 @@ from torch import Tensor
 from core.accounting import generic_path
 from core.config import RunConfig
 from core.dataset import PADDING, Dataset, Windows
+from core.memory_types import GENERIC, TOKEN_TYPES
 from core.model import Model
 from core.record import KEYS
 from core.retrieval.report import shuffle_paths
@@ -97,7 +98,7 @@ def _other_paths(memory: str, windows: Windows) -> dict[str, NDArray[np.int32] |
     """What routes each key whose loss differs from the document key's; None: memory off."""
     if memory == "none":
         return {}
-    if memory == "generic":
+    if memory == GENERIC or memory in TOKEN_TYPES:
         return {"off": None}
     shuffled_nl = shuffle_paths(windows.path_document_nl, SAMPLE_SEED)
     return {"prefix": windows.path_prefix_nl, "shuffled": shuffled_nl, "off": None}
@@ -131,7 +132,7 @@ def token_losses(
 ) -> Tensor:
     """Nats of each next token [b, t - 1], scores in fp32; `path_bl` None: memory off."""
     to = model.device
-    fetches = [] if path_bl is None else model.fetch(path_bl.to(to))
+    fetches = None if path_bl is None else model.fetch(path_bl.to(to))
     hidden_btd = model.hidden(tokens_bt[:, :-1].to(to), segments_bt[:, :-1].to(to), fetches).float()
     targets_bt = tokens_bt[:, 1:].to(to)
     losses = [

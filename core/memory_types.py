@@ -6,10 +6,13 @@ of width costs, and which fields of the memory section it reads beside those tha
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from math import isqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from core.config import AnchorConfig
+    from core.config import AnchorConfig, MemoryConfig
 
 NONE, GENERIC = "none", "generic"  # no memory; one block that every document shares
 
@@ -40,9 +43,96 @@ BLOCK_TYPES: dict[str, BlockType] = {
 }
 
 
+@dataclass(frozen=True)
+class TokenCosts:
+    """Parameters of a memory that each token addresses, over all its layers."""
+
+    dense: int  # every token multiplies them
+    stored: int  # in rows or experts, of which a token takes a few
+    read: int  # of those, by one token
+    flops: int  # of one token's products
+
+
+@dataclass(frozen=True)
+class TokenType:
+    """A type that each token addresses by its content.
+
+    `costs(memory, anchor, layers)` counts for that many layers; `fields` of the memory section are
+    needed, `optional` ones may be given, and no others.
+    """
+
+    implementation: str
+    fields: tuple[str, ...]
+    costs: Callable[["MemoryConfig", "AnchorConfig", int], TokenCosts]
+    replaces_ffn: bool
+    optional: tuple[str, ...] = ()
+
+
+def _moe(memory: "MemoryConfig", anchor: "AnchorConfig", layers: int) -> TokenCosts:
+    """A router over experts of the FFN's shape."""
+    assert memory.experts and memory.top_k
+    expert = 3 * anchor.d_model * (memory.expert_width or anchor.ffn)
+    router, read = memory.experts * anchor.d_model, memory.top_k * expert
+    return TokenCosts(
+        layers * router,
+        layers * memory.experts * expert,
+        layers * read,
+        2 * layers * (router + read),
+    )
+
+
+def _pkm(memory: "MemoryConfig", anchor: "AnchorConfig", layers: int) -> TokenCosts:
+    """Queries, two sets of half keys a head and two gate matrices a layer; one pool of values."""
+    assert memory.keys and memory.heads and memory.top_k
+    d = anchor.d_model
+    queries, keys = d * memory.heads * (d // 2), memory.heads * memory.keys * (d // 2)
+    dense = layers * (queries + keys + 2 * d * d)
+    read = layers * memory.heads * memory.top_k * d
+    return TokenCosts(dense, memory.keys**2 * d, read, 2 * (dense + read))
+
+
+def _ngram(memory: "MemoryConfig", anchor: "AnchorConfig", layers: int) -> TokenCosts:
+    """Tables of rows; key and value projections, a convolution and three gains a layer."""
+    assert memory.rows and memory.heads and memory.row_dim
+    d, read = anchor.d_model, len(NGRAMS) * memory.heads * memory.row_dim
+    products = 2 * read * d + CONVOLUTION * d
+    stored = sum(table_rows(memory.rows, memory.heads)) * memory.row_dim
+    return TokenCosts(
+        layers * (products + 3 * d), layers * stored, layers * read, 2 * layers * products
+    )
+
+
+NGRAMS = (2, 3)
+CONVOLUTION = 4  # taps; both as in arXiv 2601.07372
+
+
+@cache
+def table_rows(rows: int, heads: int) -> tuple[int, ...]:
+    """Rows of each head's table, bigrams first: the largest primes up to `rows`, no two alike.
+
+    Heads share their hash before the modulus, so that only unlike primes part their collisions.
+    """
+    primes = (n for n in range(rows, 1, -1) if all(n % i for i in range(2, isqrt(n) + 1)))
+    return tuple(islice(primes, len(NGRAMS) * heads))
+
+
+# Sources: product keys arXiv 2412.09764, n-gram tables arXiv 2601.07372, experts arXiv 2101.03961.
+TOKEN_TYPES: dict[str, TokenType] = {
+    "pkm": TokenType(
+        "core.memory.pkm:PKMemory", ("keys", "heads", "top_k"), _pkm, True, ("value_lr",)
+    ),
+    "ngram": TokenType(
+        "core.memory.ngram:NGramMemory", ("rows", "heads", "row_dim"), _ngram, False
+    ),
+    "moe": TokenType(
+        "core.memory.moe:Experts", ("experts", "top_k"), _moe, True, ("expert_width",)
+    ),
+}
+
+
 def type_names() -> tuple[str, ...]:
     """What `memory.type` may say."""
-    return (NONE, GENERIC, *BLOCK_TYPES)
+    return (NONE, GENERIC, *BLOCK_TYPES, *TOKEN_TYPES)
 
 
 def fit_widths(

@@ -22,7 +22,7 @@ from core.errors import InputError
 from core.evaluate import evaluate
 from core.memory.optimizer import RowAdamW
 from core.model import Model, predicted, resolve_precision
-from core.optimizer import anchor_optimizer, load_optimizer_state, optimizer_state
+from core.optimizer import dense_optimizer, load_optimizer_state, optimizer_state
 from core.outcome import Outcome, make_record
 from core.prepare import prepare
 from core.record import RunRecord, Status, from_row
@@ -65,7 +65,7 @@ class Trainer:
         self.dataset, self.on_log = dataset, on_log
         self.precision = resolve_precision(config.train.precision, runtime.device)
         self.model = Model(config, runtime.device, self.precision)
-        self.optimizer = anchor_optimizer(self.model, config)
+        self.optimizer = dense_optimizer(self.model, config)
         train = config.train
         self.row_optimizer = RowAdamW(
             train.beta1, train.beta2, config.memory.weight_decay, train.clip
@@ -132,14 +132,21 @@ class Trainer:
             loss = self.model.summed_loss(rows_bt[part], segments_bt[part], fetches, part) / targets
             loss.backward()
             total += loss.item()
-        torch.nn.utils.clip_grad_norm_(self.model.anchor.parameters(), train.clip)
+        dense = [parameter for _, parameter in self.model.dense_parameters()]
+        torch.nn.utils.clip_grad_norm_(dense, train.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = train.lr * share
+            group["lr"] = group["peak"] * share
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.row_optimizer.step(fetches, (self.config.memory.lr or train.lr) * share)
+        self.row_optimizer.step(self.model.rows(fetches), self._row_lr(share))
         self.step += 1
         self._account(total, targets)
+
+    def _row_lr(self, share: float) -> float:
+        memory = self.model.token_memory
+        if memory and memory.row_lr:
+            return memory.row_lr
+        return (self.config.memory.lr or self.config.train.lr) * share
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
         rows = self.dataset.train
@@ -213,7 +220,7 @@ class Trainer:
         weights = {
             name: tensor
             for name, tensor in self.model.state().items()
-            if name.startswith("anchor.") or name.endswith(".rows")
+            if name.startswith("anchor.") or name.endswith((".rows", ".dense"))
         }
         config = {"config": json.dumps(self.config.model_dump(mode="json"))}
         save_weights(self.folder / "model.safetensors", weights, config)

@@ -29,12 +29,25 @@ class Table:
     steps: Tensor
 
     @classmethod
+    def of(cls, rows: Tensor, shape: tuple[int, ...]) -> "Table":
+        """Rows as they are, with moments at zero."""
+        zeros = torch.zeros_like(rows)
+        return cls(shape, rows, zeros, zeros.clone(), torch.zeros(len(rows), dtype=torch.int64))
+
+    @classmethod
     def create(cls, n: int, width: int, memory: BlockMemory, generator: torch.Generator) -> "Table":
         shape = memory.shape(width)
         rows = torch.empty(n, prod(shape))
         memory.initialise(rows.view(n, *shape), generator)
-        zeros = torch.zeros_like(rows)
-        return cls(shape, rows, zeros, zeros.clone(), torch.zeros(n, dtype=torch.int64))
+        return cls.of(rows, shape)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor by name, without copies."""
+        return {name: getattr(self, name) for name in ("rows", "first", "second", "steps")}
+
+    def to(self, device: str) -> None:
+        for name, tensor in self.state().items():
+            setattr(self, name, tensor.detach().to(device))
 
 
 @dataclass
@@ -93,8 +106,7 @@ class Bank:
 
     def to(self, device: str) -> "Bank":
         for table in self.tables.values():
-            for name in ("rows", "first", "second", "steps"):
-                setattr(table, name, getattr(table, name).to(device))
+            table.to(device)
         return self
 
     def parameters(self) -> int:
@@ -104,12 +116,7 @@ class Bank:
     def state(self) -> dict[str, Tensor]:
         """Every tensor by name, without copies."""
         return {
-            f"{level}.{name}": getattr(table, name)
+            f"{level}.{name}": tensor
             for level, table in self.tables.items()
-            for name in ("rows", "first", "second", "steps")
+            for name, tensor in table.state().items()
         }
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take over the tensors of `state()`."""
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])

@@ -20,6 +20,8 @@ class Attached:
     overrides the sites that it needs; as it stands, this class is no memory.
     """
 
+    penalty: Tensor | None = None  # nats/token that the forward pass adds to what is minimised
+
     def before_attention(self, x_btd: Tensor) -> Tensor:
         """The residual stream as it enters the layer."""
         return x_btd

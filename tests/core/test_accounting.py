@@ -130,6 +130,67 @@ def test_block_sizes_of_the_paper(name: str, per_width: int) -> None:
     assert count_flops(config).memory == 2 * 8 * per_width
 
 
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"type": "pkm", "keys": 6, "heads": 2, "top_k": 3, "placement": [1, 3]},
+        {"type": "ngram", "rows": 90, "heads": 2, "row_dim": 4, "placement": [0, 2]},
+        {"type": "moe", "experts": 3, "top_k": 2, "expert_width": 7, "placement": [2]},
+        {"type": "moe", "experts": 3, "top_k": 2},
+    ],
+)
+def test_counts_of_tokens_memories_are_the_modules(memory: dict[str, Any]) -> None:
+    config = parse_config({"anchor": "d32", "data": {"vocab_size": 300}, "memory": memory}, "x")
+    model, counts = Model(config, "cpu", "fp32"), count_parameters(config)
+    assert model.token_memory is not None
+    modules = sum(p.numel() for p in model.token_memory.parameters())
+    tables = sum(table.rows.numel() for table in model.token_memory.tables.values())
+    assert counts.bank == modules + tables
+    assert counts.anchor + counts.embed == sum(p.numel() for p in model.anchor.parameters())
+
+
+# d32: 4 layers, d 32, f 88, T 128. Products are 2 FLOP a parameter used, gains aside.
+@pytest.mark.parametrize(
+    ("memory", "fetched", "flops", "lookups", "prompt"),
+    [
+        (
+            # queries 2 heads x 16 and keys 2 heads x 6 x 16, gate and out; 2 x 3 values of 36
+            {"type": "pkm", "keys": 6, "heads": 2, "top_k": 3, "placement": [1]},
+            32 * 32 + 2 * 6 * 16 + 2 * 32 * 32 + 6 * 32,
+            2 * (32 * 32 + 2 * 6 * 16 + 2 * 32 * 32 + 6 * 32),
+            6 * 32,
+            2 * 36 * 32,  # 128 tokens may read every slot
+        ),
+        (
+            # 2 orders x 2 heads x 4 values; key and value, 4 taps and 3 gains of 32
+            {"type": "ngram", "rows": 97, "heads": 2, "row_dim": 4, "placement": [1]},
+            16 + 2 * 16 * 32 + 4 * 32 + 3 * 32,
+            2 * (2 * 16 * 32 + 4 * 32),
+            16,
+            2 * 4 * (97 + 89 + 83 + 79),  # the largest primes up to 97
+        ),
+        (
+            {"type": "moe", "experts": 3, "top_k": 2, "expert_width": 7, "placement": [1]},
+            3 * 32 + 2 * 3 * 32 * 7,
+            2 * (3 * 32 + 2 * 3 * 32 * 7),
+            0,
+            2 * 3 * 3 * 32 * 7,
+        ),
+    ],
+)
+def test_tokens_memories_by_hand(
+    memory: dict[str, Any], fetched: int, flops: int, lookups: int, prompt: int
+) -> None:
+    config = parse_config({"anchor": "d32", "memory": memory}, "x")
+    counted = count_flops(config)
+    assert count_parameters(config).fetched == fetched
+    assert (counted.memory, counted.lookups - 32) == (flops, lookups)
+    assert bytes_per_prompt(config) == prompt
+    dense = parse_config({"anchor": "d32"}, "x")
+    replaced = 0 if memory["type"] == "ngram" else 3 * 32 * 88
+    assert count_flops(dense).anchor - counted.anchor == 2 * replaced
+
+
 @pytest.mark.parametrize("name", BLOCK_TYPES)
 @pytest.mark.parametrize(
     ("placement", "layers"),

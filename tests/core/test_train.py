@@ -25,6 +25,9 @@ ARMS = {
     "lora-qk": {"type": "lora-qk", "widths": [2, 1]},
     "lora-vo": {"type": "lora-vo", "widths": [2, 1]},
     "lora-ffn": {"type": "lora-ffn", "widths": [2, 1]},
+    "pkm": {"type": "pkm", "keys": 6, "heads": 2, "top_k": 3},
+    "ngram": {"type": "ngram", "rows": 90, "heads": 2, "row_dim": 4, "placement": [1]},
+    "moe": {"type": "moe", "experts": 3, "top_k": 2, "placement": "late-1"},
 }
 
 
@@ -119,7 +122,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert "nan" in record.cause
 
 
-@pytest.mark.parametrize("arm", ARMS)
+# moe balances its experts within each micro-batch, so there accumulation means another loss.
+@pytest.mark.parametrize("arm", sorted(ARMS.keys() - {"moe"}))
 def test_accumulation_changes_nothing_but_rounding(
     make_config: Callable[..., RunConfig], dataset: Dataset, tmp_path: Path, arm: str
 ) -> None:
