@@ -157,8 +157,20 @@ def looked_up(config: RunConfig) -> int:
 
 
 def training_flops_per_token(config: RunConfig) -> float:
-    """FLOP per training token: the backward pass costs twice the forward."""
-    return 3.0 * count_flops(config).forward
+    """FLOP per training token: the backward pass costs twice the forward.
+
+    On a frozen anchor its matrices need no gradient, which saves one of the two there; attention
+    multiplies activations alone and memory is trained, so neither saves anything.
+    """
+    flops = count_flops(config)
+    saved = flops.anchor + flops.head if config.train.mode == "frozen" else 0
+    return 3.0 * flops.forward - saved
+
+
+def start_flops(config: RunConfig) -> float:
+    """FLOP of the stage that trained the anchor first, padding included; 0 without one."""
+    start = config.start
+    return training_flops_per_token(start) * start.train.tokens if start else 0.0
 
 
 def generic_path(config: RunConfig) -> tuple[int, ...]:

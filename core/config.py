@@ -259,8 +259,23 @@ class MemoryConfig(Section):
             raise ValueError("shape goes with fetched or bank, as fetched: 20e3, shape: [4, 1]")
 
 
+class StartConfig(Section):
+    """The stage that trains the anchor alone; everything else as in the run that it starts."""
+
+    tokens: Count
+    lr: Rate
+
+
 class TrainConfig(Section):
     """One pass of AdamW over `tokens` tokens (more than the text holds = several epochs)."""
+
+    # joint: all from scratch; warm: all, from the anchor that `start` trains; frozen: the memory
+    # alone, on that anchor
+    mode: Literal["joint", "warm", "frozen"] = "joint"
+    start: StartConfig | None = None
+    # frozen alone: clusters of level 1 whose subtrees this run trains, none given: all; runs that
+    # share out the clusters give banks to merge
+    tree_part: Annotated[tuple[CountOrZero, ...], BeforeValidator(_tuple)] = ()
 
     tokens: Count = 1_000_000
     batch_size: Count = 16  # windows a step
@@ -281,6 +296,21 @@ class TrainConfig(Section):
     def _possible(self) -> "TrainConfig":
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate must divide batch_size ({self.batch_size})")
+        if (self.mode == "joint") != (self.start is None):
+            raise ValueError(
+                f"mode {self.mode} "
+                + (
+                    "takes no start"
+                    if self.start
+                    else "needs start, as start: {tokens: 1e6, lr: 1e-2}"
+                )
+            )
+        if self.tree_part and self.mode != "frozen":
+            raise ValueError(
+                "tree_part needs mode frozen: subtrees are independent on no other anchor"
+            )
+        if sorted(set(self.tree_part)) != list(self.tree_part):
+            raise ValueError("tree_part must ascend without repeats, as [0, 2]")
         if self.warmup + self.decay > 1:
             raise ValueError("warmup + decay must be at most 1")
         if self.final_lr > 1:
@@ -364,13 +394,51 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _possible(self) -> "RunConfig":
-        if self.train.tokens < self.train.batch_size * self.data.seq_len:
+    def _stages(self) -> "RunConfig":
+        """What a run that starts from a trained anchor may have as its memory."""
+        memory, train = self.memory, self.train
+        if train.mode == "frozen" and memory.type == NONE:
+            raise ValueError("train.mode frozen leaves nothing to train without a memory.type")
+        if train.start and memory.type in TOKEN_TYPES and TOKEN_TYPES[memory.type].replaces_ffn:
             raise ValueError(
-                f"train.tokens {self.train.tokens} is less than one step of train.batch_size x "
-                f"data.seq_len = {self.train.batch_size * self.data.seq_len} tokens"
+                f"memory.type {memory.type} replaces FFNs, and the anchor of train.start learned "
+                "with them; take train.mode joint or a type that adds"
+            )
+        if train.tree_part and (memory.type not in BLOCK_TYPES or memory.generic_mix):
+            raise ValueError(
+                "train.tree_part needs blocks that one subtree alone trains: allowed are "
+                f"memory.type {', '.join(BLOCK_TYPES)} without generic_mix"
+            )
+        if train.tree_part and train.tree_part[-1] >= self.tree.branching[0]:
+            raise ValueError(
+                f"train.tree_part {list(train.tree_part)} names a cluster that level 1 has not; "
+                f"it has 0 to {self.tree.branching[0] - 1}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _possible(self) -> "RunConfig":
+        step = self.train.batch_size * self.data.seq_len
+        stages = {"train": self.train.tokens}
+        if self.train.start:
+            stages["train.start"] = self.train.start.tokens
+        for stage, tokens in stages.items():
+            if tokens < step:
+                raise ValueError(
+                    f"{stage}.tokens {tokens} is less than one step of train.batch_size x "
+                    f"data.seq_len = {step} tokens"
+                )
+        return self
+
+    @property
+    def start(self) -> "RunConfig | None":
+        """The run that trains this run's anchor first; None where training is joint."""
+        first = self.train.start
+        if first is None:
+            return None
+        stage = {"mode": "joint", "start": None, "tree_part": ()}
+        train = self.train.model_copy(update=stage | {"tokens": first.tokens, "lr": first.lr})
+        return self.model_copy(update={"train": train, "memory": MemoryConfig()})
 
     @property
     def steps(self) -> int:

@@ -29,6 +29,7 @@ class Model:
         self.token_memory = create_token_memory(config)
         if self.token_memory:
             self.token_memory.to(device).tables_to(device)
+        self.anchor.requires_grad_(config.train.mode != "frozen")
 
     def route(self, path_bl: Tensor) -> Tensor:
         """The bank's path of each document: its tree path, or block 0 for the generic control."""
@@ -98,7 +99,8 @@ class Model:
 
     def dense_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and weights that AdamW trains: the anchor's, then the memory's as memory.NAME."""
-        yield from self.anchor.named_parameters()
+        if self.config.train.mode != "frozen":
+            yield from self.anchor.named_parameters()
         if self.token_memory:
             yield from self.token_memory.named_parameters(prefix="memory")
 
@@ -115,10 +117,14 @@ class Model:
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Take over the tensors of `state()`; others in the mapping are left alone."""
-        self.anchor.load_state_dict(_under("anchor.", tensors))
+        self.load_anchor(tensors)
         with torch.no_grad():
             for name, tensor in self._memory_state().items():
                 tensor.copy_(tensors[f"bank.{name}"])
+
+    def load_anchor(self, tensors: dict[str, Tensor]) -> None:
+        """Take over the anchor of another run's weights."""
+        self.anchor.load_state_dict(_under("anchor.", tensors))
 
     def _memory_state(self) -> dict[str, Tensor]:
         if self.token_memory:

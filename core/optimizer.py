@@ -23,7 +23,7 @@ def dense_optimizer(model: Model, config: RunConfig) -> torch.optim.AdamW:
         "memory": {"weight_decay": memory.weight_decay, "peak": memory.lr or train.lr},
     }
     return torch.optim.AdamW(
-        [{"params": tensors, **settings[kind]} for kind, tensors in groups.items() if tensors],
+        [{"params": tensors, **settings[kind]} for kind, tensors in groups.items()],
         lr=train.lr,
         betas=(train.beta1, train.beta2),
         fused=True,

@@ -12,6 +12,7 @@ from core.accounting import (
     bytes_per_prompt,
     count_parameters,
     memory_layers,
+    start_flops,
     tokens_per_block_parameter,
     training_flops_per_token,
 )
@@ -55,6 +56,7 @@ def make_record(
         branching=_joined(config.tree.branching),
         embedder=config.tree.embedder,
         training_key=config.tree.key,
+        training=config.train.mode,
         lr=config.train.lr,
         memory_lr=_memory_lr(config),
         n_anchor=counts.anchor,
@@ -69,6 +71,7 @@ def make_record(
         agreement_leaf=dataset.agreement[-1],
         flops_per_token=flops,
         train_flops=flops * progress["tokens"],
+        start_flops=start_flops(config),
         bytes_per_prompt=bytes_per_prompt(config),
         loss_train=_last_tenth([point["loss"] for point in progress["curve"]]),
         data_digest=dataset.digest,

@@ -52,6 +52,7 @@ class RunRecord:
     branching: str = _column("-", "children per node, per level of the tree", "")
     embedder: str = _column("-", "what turned keys into vectors", "")
     training_key: str = _column("-", "key that routed training windows", "")
+    training: str = _column("-", "joint, or warm or frozen on an anchor trained first", "joint")
     lr: float = _column("-", "peak learning rate of the anchor", float("nan"))
     memory_lr: float = _column("-", "peak learning rate of the bank", float("nan"))
 
@@ -73,6 +74,7 @@ class RunRecord:
     )
     flops_per_token: float = _column("FLOP/token", "training, forward and backward", float("nan"))
     train_flops: float = _column("FLOP", "flops_per_token x tokens", float("nan"))
+    start_flops: float = _column("FLOP", "of the stage that trained the anchor first", 0.0)
     bytes_per_prompt: int = _column("bytes", "memory moved for one prompt, in bf16", 0)
 
     loss_train: float = _column("nats/token", "mean over the last tenth of training", float("nan"))

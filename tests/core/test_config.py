@@ -8,6 +8,9 @@ import pytest
 from core.config import RunConfig, load_config, parse_config
 from core.errors import InputError
 
+FROZEN = {"mode": "frozen", "start": {"tokens": 1e6, "lr": 0.1}}
+FFN = {"type": "ffn", "widths": [1]}
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"memry": {}}, "memry: unknown key; did you mean memory?"),
     ({"train": {"learning_rate": 1.0}}, "train.learning_rate: unknown key"),
@@ -18,6 +21,21 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"train": {"tokens": 100}}, "less than one step"),
     ({"train": {"accumulate": 3}}, "accumulate must divide batch_size (16)"),
     ({"train": {"warmup": 0.8, "decay": 0.3}}, "warmup + decay"),
+    ({"train": {"mode": "warm"}}, "mode warm needs start"),
+    ({"train": {"start": {"tokens": 9, "lr": 0.1}}}, "mode joint takes no start"),
+    ({"train": {"tree_part": [0]}}, "tree_part needs mode frozen"),
+    ({"train": FROZEN}, "nothing to train without a memory.type"),
+    ({"train": {**FROZEN, "tree_part": [1, 0]}}, "must ascend"),
+    ({"train": {**FROZEN, "tree_part": [4]}, "memory": FFN}, "level 1 has not; it has 0 to 3"),
+    (
+        {"train": {**FROZEN, "tree_part": [0]}, "memory": {**FFN, "generic_mix": 0.1}},
+        "without generic_mix",
+    ),
+    (
+        {"train": FROZEN, "memory": {"type": "moe", "experts": 4, "top_k": 1}},
+        "memory.type moe replaces FFNs",
+    ),
+    ({"train": {**FROZEN, "start": {"tokens": 9, "lr": 0.1}}, "memory": FFN}, "train.start.tokens"),
     ({"train": {"schedule": "linear"}}, "'wsd' or 'cosine'"),
     ({"seed": True}, "seed = True"),
     ({"seed": -1}, "seed = -1"),
