@@ -6,23 +6,14 @@ run happens (device, threads, folders) is `Runtime`, which no id sees.
 
 import difflib
 from collections.abc import Mapping
-from fractions import Fraction
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from core.errors import InputError
+from core.memory_config import MemoryConfig
 from core.memory_types import (
     BLOCK_TYPES,
     GENERIC,
@@ -30,50 +21,21 @@ from core.memory_types import (
     TOKEN_TYPES,
     fit_widths,
     table_rows,
-    type_names,
 )
-from core.placement import parse_placement, place, width_quantum
+from core.placement import place, width_quantum
 from core.reading import read_yaml
+from core.section import (
+    Count,
+    CountOrZero,
+    Rate,
+    RateOrZero,
+    Section,
+    Share,
+    integral,
+    number,
+    to_tuple,
+)
 from core.sizes import ANCHOR_SIZES
-
-
-def _integral(value: object) -> object:
-    """2e6 is how people write token counts; YAML reads it as a float."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _number(value: object) -> object:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _fraction(value: object) -> object:
-    """1/17 is how people write shares; YAML reads it as text."""
-    try:
-        return float(Fraction(value)) if isinstance(value, str) else _number(value)
-    except (ValueError, ZeroDivisionError):
-        return value
-
-
-def _default(section: "Section", name: str) -> Any:
-    return type(section).model_fields[name].default
-
-
-Count = Annotated[int, BeforeValidator(_integral), Field(gt=0)]
-CountOrZero = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
-Rate = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-RateOrZero = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A part of a config: unknown keys, wrong types and non-finite numbers are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
 
 S = TypeVar("S", bound=Section)
 
@@ -83,13 +45,15 @@ class DataConfig(Section):
 
     # "default", "extended", "hf:NAME" or paths to .txt, .jsonl(.gz), .parquet files or
     # folders of them
-    corpus: Annotated[tuple[str, ...], BeforeValidator(_tuple), Field(min_length=1)] = ("default",)
-    vocab_size: Annotated[int, BeforeValidator(_integral), Field(ge=257, le=65_535)] = 4096
-    seq_len: Annotated[int, BeforeValidator(_integral), Field(ge=16, le=65_536)] = 128  # tokens
-    min_tokens: Annotated[int, BeforeValidator(_integral), Field(ge=4)] = 16  # shorter windows go
+    corpus: Annotated[tuple[str, ...], BeforeValidator(to_tuple), Field(min_length=1)] = (
+        "default",
+    )
+    vocab_size: Annotated[int, BeforeValidator(integral), Field(ge=257, le=65_535)] = 4096
+    seq_len: Annotated[int, BeforeValidator(integral), Field(ge=16, le=65_536)] = 128  # tokens
+    min_tokens: Annotated[int, BeforeValidator(integral), Field(ge=4)] = 16  # shorter windows go
     validation: Share = 0.05  # share of the groups of near-duplicates
     test: Share = 0.05
-    duplicate_jaccard: Annotated[float, BeforeValidator(_number), Field(gt=0, le=1)] = 0.7
+    duplicate_jaccard: Annotated[float, BeforeValidator(number), Field(gt=0, le=1)] = 0.7
     split_seed: CountOrZero = 0
 
     @model_validator(mode="before")
@@ -114,8 +78,8 @@ class TreeConfig(Section):
     embedder: Literal["tfidf", "minilm"] = "tfidf"
     dimensions: Count = 128  # of the SVD after TF-IDF; MiniLM's are 384 whatever stands here
     branching: Annotated[
-        tuple[Annotated[int, BeforeValidator(_integral), Field(ge=2)], ...],
-        BeforeValidator(_tuple),
+        tuple[Annotated[int, BeforeValidator(integral), Field(ge=2)], ...],
+        BeforeValidator(to_tuple),
         Field(min_length=1, max_length=8),
     ] = (4, 4)
     key: Literal["document", "prefix"] = "document"  # the text that routes a *training* window
@@ -153,112 +117,6 @@ class AnchorConfig(Section):
         return self
 
 
-SHARED_FIELDS = ("type", "placement", "lr", "weight_decay")
-BLOCK_FIELDS = ("block", "widths", "fetched", "bank", "shape", "generic_mix")
-
-
-class MemoryConfig(Section):
-    """What the anchor is augmented with.
-
-    Widths are given for the uniform placement; elsewhere they grow by layers / layers that hold
-    memory, so that the fetched parameters stay the same.
-    """
-
-    type: str = "none"
-    block: str = "ffn"  # what a generic block is made of
-    # multiplier r per level of the tree, 0 = unused; a block at level l holds c0 * r_l parameters
-    widths: Annotated[tuple[CountOrZero, ...], BeforeValidator(_tuple)] = ()
-    # instead of widths: parameters fetched or banked, and the proportions of the widths; a resolved
-    # config holds the widths that follow
-    fetched: Count | None = None
-    bank: Count | None = None
-    shape: Annotated[tuple[CountOrZero, ...], BeforeValidator(_tuple)] = ()
-    # uniform, early, middle, late (10/35 of the layers) or late-N and so on, every-N, or [0, 2]
-    placement: Annotated[
-        str | tuple[int, ...], BeforeValidator(_tuple), AfterValidator(parse_placement)
-    ] = "uniform"
-    lr: Rate | None = None  # peak rate of the bank; none: the anchor's
-    weight_decay: RateOrZero = 0.0  # of fetched rows only
-    # share of the training rows that use one generic block of the fetched size instead of their
-    # own; arXiv 2510.02375 has 1/17
-    generic_mix: Annotated[float, BeforeValidator(_fraction), Field(ge=0, lt=1)] = 0.0
-    # of types that tokens address; `core/memory_types.py` says which type reads which
-    keys: Count | None = None  # half keys of a product key: keys^2 slots
-    heads: Count | None = None  # queries a token (pkm), hashes an n-gram (ngram)
-    top_k: Count | None = None  # slots a head (pkm), experts a token (moe)
-    value_lr: Rate | None = None  # of the values, under no schedule; none: 1e-3
-    rows: Count | None = None  # of a head's table, at most: a prime near it is taken
-    row_dim: Count | None = None
-    experts: Count | None = None
-    expert_width: Count | None = None  # none: the anchor's ffn
-
-    @field_validator("type")
-    @classmethod
-    def _known_type(cls, value: str) -> str:
-        if value not in type_names():
-            raise ValueError(f"unknown type; allowed: {', '.join(type_names())}")
-        return value
-
-    @field_validator("block")
-    @classmethod
-    def _known_block(cls, value: str) -> str:
-        if value not in BLOCK_TYPES:
-            raise ValueError(f"unknown block; allowed: {', '.join(BLOCK_TYPES)}")
-        return value
-
-    @model_validator(mode="after")
-    def _possible(self) -> "MemoryConfig":
-        if self.type == NONE:
-            given = sorted(name for name in self.model_fields_set if name != "type")
-            changed = [name for name in given if getattr(self, name) != _default(self, name)]
-            if changed:
-                raise ValueError(
-                    f"type none takes no {' and no '.join(changed)}; remove it or choose a type"
-                )
-            return self
-        if self.type != GENERIC and self.block != _default(self, "block"):
-            raise ValueError(f"block belongs to type generic; type {self.type} has its own blocks")
-        if self.type == GENERIC and (self.generic_mix or self.bank):
-            raise ValueError(
-                "type generic is one block for all: it takes neither bank nor generic_mix; "
-                "give widths or fetched"
-            )
-        self._fields_of_type()
-        if self.type not in TOKEN_TYPES:
-            self._one_size()
-        return self
-
-    def _fields_of_type(self) -> None:
-        """A type takes the fields of its own and those that all types share."""
-        token = TOKEN_TYPES.get(self.type)
-        own = (*token.fields, *token.optional) if token else BLOCK_FIELDS
-        given = [n for n in type(self).model_fields if getattr(self, n) != _default(self, n)]
-        foreign = [name for name in given if name not in own + SHARED_FIELDS]
-        if foreign:
-            raise ValueError(f"type {self.type} takes no {foreign[0]}; allowed: {', '.join(own)}")
-        missing = [name for name in token.fields if name not in given] if token else []
-        if missing:
-            raise ValueError(f"type {self.type} needs {', '.join(missing)}")
-        limit = self.keys or self.experts
-        if limit and self.top_k and self.top_k > limit:
-            raise ValueError(
-                f"top_k {self.top_k} is above the {limit} {'keys' if self.keys else 'experts'} to "
-                "choose from; lower it or give more"
-            )
-
-    def _one_size(self) -> None:
-        sizes = [name for name in ("widths", "fetched", "bank") if getattr(self, name)]
-        if len(sizes) > 1:
-            raise ValueError(f"{' and '.join(sizes)} are given; keep one of them")
-        if not sizes or (self.widths and not any(self.widths)):
-            raise ValueError(
-                f"type {self.type} needs at least one width above 0, as widths: [16, 4]; "
-                "or fetched or bank with a shape"
-            )
-        if (sizes != ["widths"]) != any(self.shape):
-            raise ValueError("shape goes with fetched or bank, as fetched: 20e3, shape: [4, 1]")
-
-
 class StartConfig(Section):
     """The stage that trains the anchor alone; everything else as in the run that it starts."""
 
@@ -275,7 +133,7 @@ class TrainConfig(Section):
     start: StartConfig | None = None
     # frozen alone: clusters of level 1 whose subtrees this run trains, none given: all; runs that
     # share out the clusters give banks to merge
-    tree_part: Annotated[tuple[CountOrZero, ...], BeforeValidator(_tuple)] = ()
+    tree_part: Annotated[tuple[CountOrZero, ...], BeforeValidator(to_tuple)] = ()
 
     tokens: Count = 1_000_000
     batch_size: Count = 16  # windows a step

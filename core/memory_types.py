@@ -12,7 +12,8 @@ from math import isqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from core.config import AnchorConfig, MemoryConfig
+    from core.config import AnchorConfig
+    from core.memory_config import MemoryConfig
 
 NONE, GENERIC = "none", "generic"  # no memory; one block that every document shares
 

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.config import AnchorConfig, MemoryConfig
+from core.config import AnchorConfig
 from core.dataset import PADDING
 from core.memory.base import Attached
 from core.memory.tokens import TokenMemory
+from core.memory_config import MemoryConfig
 
 BALANCE = 0.01
 

@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.anchor import Linear, RMSNorm
-from core.config import AnchorConfig, MemoryConfig
+from core.config import AnchorConfig
 from core.memory.bank import Table
 from core.memory.base import Attached
 from core.memory.tokens import TokenMemory
+from core.memory_config import MemoryConfig
 from core.memory_types import CONVOLUTION, NGRAMS, table_rows
 
 DILATION = 3

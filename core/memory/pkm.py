@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.config import AnchorConfig, MemoryConfig
+from core.config import AnchorConfig
 from core.memory.bank import Table
 from core.memory.base import Attached
 from core.memory.tokens import TokenMemory
+from core.memory_config import MemoryConfig
 
 VALUE_LR = 1e-3  # fixed, whatever the anchor's schedule; source: arXiv 2412.09764
 
