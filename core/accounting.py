@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from math import prod
 
 from core.config import AnchorConfig, RunConfig
+from core.memory_types import BLOCK_TYPES, GENERIC, NONE, TOKEN_TYPES, BlockType, TokenCosts
+from core.placement import place
 
 BYTES_BF16 = 2
 
@@ -17,10 +19,10 @@ BYTES_BF16 = 2
 class ParameterCounts:
     """Parameters by group; `total` is their sum and nothing else."""
 
-    anchor: int  # N, without embeddings
+    anchor: int  # N, without embeddings and without FFNs that the memory replaces
     embed: int  # embedding table, and head table where untied
-    fetched: int  # M, the blocks on one path
-    bank: int  # W, all blocks
+    fetched: int  # M, the blocks on one path, or what one token uses
+    bank: int  # W, all memory
 
     @property
     def runtime(self) -> int:
@@ -48,13 +50,31 @@ class FlopCounts:
 
 def count_parameters(config: RunConfig) -> ParameterCounts:
     """Parameters of a run by group."""
-    blocks = block_parameters(config)
-    return ParameterCounts(
-        anchor=count_anchor(config.anchor),
-        embed=config.data.vocab_size * config.anchor.d_model * (1 if config.anchor.tied else 2),
-        fetched=sum(blocks),
-        bank=sum(size * n for size, n in zip(blocks, bank_clusters(config), strict=True)),
-    )
+    embed = config.data.vocab_size * config.anchor.d_model * (1 if config.anchor.tied else 2)
+    anchor = count_anchor(config.anchor) - replaced_parameters(config)
+    if config.memory.type in TOKEN_TYPES:
+        costs = token_costs(config)
+        return ParameterCounts(anchor, embed, costs.dense + costs.read, costs.dense + costs.stored)
+    blocks, clusters = block_parameters(config), bank_clusters(config)
+    bank = sum(size * n for size, n in zip(blocks, clusters, strict=True))
+    return ParameterCounts(anchor, embed, sum(blocks), bank)
+
+
+def token_costs(config: RunConfig) -> TokenCosts:
+    """Parameters and products of a memory that each token addresses."""
+    count = TOKEN_TYPES[config.memory.type].costs
+    return count(config.memory, config.anchor, len(memory_layers(config)))
+
+
+def replaced_layers(config: RunConfig) -> tuple[int, ...]:
+    """Layers whose FFN the memory replaces."""
+    token = TOKEN_TYPES.get(config.memory.type)
+    return memory_layers(config) if token and token.replaces_ffn else ()
+
+
+def replaced_parameters(config: RunConfig) -> int:
+    """The anchor's FFN matrices that are not there."""
+    return len(replaced_layers(config)) * 3 * config.anchor.d_model * config.anchor.ffn
 
 
 def count_anchor(anchor: AnchorConfig) -> int:
@@ -73,28 +93,47 @@ def tree_clusters(branching: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(prod(branching[: level + 1]) for level in range(len(branching)))
 
 
+def block_type(config: RunConfig) -> BlockType:
+    """What the blocks of the bank are made of."""
+    memory = config.memory
+    return BLOCK_TYPES[memory.block if memory.type == GENERIC else memory.type]
+
+
 def bank_widths(config: RunConfig) -> tuple[int, ...]:
-    """Multiplier r per level of the bank. The generic control holds all widths in one block."""
-    widths = config.memory.widths
-    return (sum(widths),) if config.memory.type == "generic" else widths
+    """Multiplier r per level of the bank, at the layers that hold memory.
+
+    Fewer layers hold wider blocks of the same size. The generic control holds all widths in one
+    block.
+    """
+    layers, memory = config.anchor.layers, config.memory
+    widths = tuple(r * layers // len(memory_layers(config)) for r in memory.widths)
+    return (sum(widths),) if memory.type == GENERIC else widths
 
 
 def bank_clusters(config: RunConfig) -> tuple[int, ...]:
-    """Blocks per level of the bank."""
-    if config.memory.type == "generic":
+    """Blocks per level of the bank; with a generic mix the last block of a level is its generic."""
+    if config.memory.type == GENERIC:
         return (1,)
-    return tree_clusters(config.tree.branching)[: len(config.memory.widths)]
+    clusters = tree_clusters(config.tree.branching)[: len(config.memory.widths)]
+    return tuple(n + 1 for n in clusters) if config.memory.generic_mix else clusters
 
 
 def block_parameters(config: RunConfig) -> tuple[int, ...]:
-    """Parameters of one block per level: c0 r_l, c0 = 3 l d (arXiv 2510.02375, sec. 2.2)."""
-    c0 = 3 * len(memory_layers(config)) * config.anchor.d_model
+    """Parameters of one block per level: c0 r_l (arXiv 2510.02375, sec. 2.2 and app. I).
+
+    Empty where the memory has no blocks.
+    """
+    if config.memory.type == NONE or config.memory.type in TOKEN_TYPES:
+        return ()
+    c0 = block_type(config).unit(config.anchor) * len(memory_layers(config))
     return tuple(c0 * r for r in bank_widths(config))
 
 
 def memory_layers(config: RunConfig) -> tuple[int, ...]:
     """Layers that hold memory, by placement."""
-    return tuple(range(config.anchor.layers)) if config.memory.type != "none" else ()
+    if config.memory.type == NONE:
+        return ()
+    return place(config.memory.placement, config.anchor.layers)
 
 
 def count_flops(config: RunConfig) -> FlopCounts:
@@ -102,28 +141,66 @@ def count_flops(config: RunConfig) -> FlopCounts:
     anchor = config.anchor
     width = anchor.heads * anchor.head_dim
     matrices = anchor.layers * (4 * anchor.d_model * width + 3 * anchor.d_model * anchor.ffn)
+    by_token = config.memory.type in TOKEN_TYPES
     return FlopCounts(
-        anchor=2 * matrices,
+        anchor=2 * (matrices - replaced_parameters(config)),
         attention=2 * anchor.layers * width * (config.data.seq_len + 1),
         head=2 * config.data.vocab_size * anchor.d_model,
-        memory=2 * sum(block_parameters(config)),
-        lookups=anchor.d_model,
+        memory=token_costs(config).flops if by_token else 2 * sum(block_parameters(config)),
+        lookups=anchor.d_model + looked_up(config),
     )
 
 
+def looked_up(config: RunConfig) -> int:
+    """Values that one token reads from the memory's tables; experts are weights, not a table."""
+    return token_costs(config).read if config.memory.type in ("pkm", "ngram") else 0
+
+
 def training_flops_per_token(config: RunConfig) -> float:
-    """FLOP per training token: the backward pass costs twice the forward."""
-    return 3.0 * count_flops(config).forward
+    """FLOP per training token: the backward pass costs twice the forward.
+
+    On a frozen anchor its matrices need no gradient, which saves one of the two there; attention
+    multiplies activations alone and memory is trained, so neither saves anything.
+    """
+    flops = count_flops(config)
+    saved = flops.anchor + flops.head if config.train.mode == "frozen" else 0
+    return 3.0 * flops.forward - saved
+
+
+def start_flops(config: RunConfig) -> float:
+    """FLOP of the stage that trained the anchor first, padding included; 0 without one."""
+    start = config.start
+    return training_flops_per_token(start) * start.train.tokens if start else 0.0
+
+
+def generic_path(config: RunConfig) -> tuple[int, ...]:
+    """The path of a generic mix's block: behind the last cluster of each level."""
+    return tree_clusters(config.tree.branching)
 
 
 def bytes_per_prompt(config: RunConfig) -> int:
-    """Bytes of memory moved for one prompt, in bf16. A generic block stays where it is."""
-    return 0 if config.memory.type == "generic" else BYTES_BF16 * count_parameters(config).fetched
+    """Bytes of memory moved for one prompt of seq_len tokens, in bf16.
+
+    A generic block and dense weights stay where they are. Tokens that address rows or experts of
+    their own move at most all that they read, and never more than there is.
+    """
+    if config.memory.type == GENERIC:
+        return 0
+    if config.memory.type in TOKEN_TYPES:
+        costs = token_costs(config)
+        return BYTES_BF16 * min(config.data.seq_len * costs.read, costs.stored)
+    return BYTES_BF16 * count_parameters(config).fetched
 
 
 def tokens_per_block_parameter(config: RunConfig) -> tuple[float, ...]:
-    """Training tokens per parameter of a block, per level, mean over the level; nan where r = 0."""
+    """Training tokens per parameter of a block, per level, mean over the level; nan where r = 0.
+
+    The rows that a generic mix takes away train no block of the tree.
+    """
+    sizes = block_parameters(config)
+    clusters = (1,) if config.memory.type == GENERIC else tree_clusters(config.tree.branching)
+    tokens = config.train.tokens * (1 - config.memory.generic_mix)
     return tuple(
-        config.train.tokens / clusters / size if size else float("nan")
-        for size, clusters in zip(block_parameters(config), bank_clusters(config), strict=True)
+        tokens / n / size if size else float("nan")
+        for size, n in zip(sizes, clusters, strict=False)  # a bank may end above the leaves
     )

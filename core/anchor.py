@@ -53,13 +53,20 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = RMSNorm(width), RMSNorm(width)
         self.out = Linear(width, config.d_model, scale=1 / math.sqrt(2 * config.layers))
 
-    def forward(self, x_btd: Tensor, mask_b1tt: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-        q, k, v = self.qkv(x_btd).chunk(3, dim=-1)
-        q_bhtk = rotate(self._split(self.q_norm(q)), rotation) * self.head_dim**-0.5
-        k_bhtk = rotate(self._split(self.k_norm(k)), rotation)
-        scores_bhtt = q_bhtk @ k_bhtk.transpose(-1, -2) + mask_b1tt
-        mixed_bhtk = scores_bhtt.softmax(-1) @ self._split(v)
-        return self.out(mixed_bhtk.transpose(1, 2).flatten(2))
+    def forward(
+        self,
+        x_btd: Tensor,
+        mask_b1tt: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        memory: Attached,
+    ) -> Tensor:
+        q, k, v = memory.project("qkv", x_btd, self.qkv(x_btd)).chunk(3, dim=-1)
+        q_bhtk, k_bhtk = self._split(self.q_norm(q)), self._split(self.k_norm(k))
+        rotated_bhtk = rotate(q_bhtk, rotation) * self.head_dim**-0.5
+        scores_bhtt = rotated_bhtk @ rotate(k_bhtk, rotation).transpose(-1, -2) + mask_b1tt
+        mixed_bhtk = memory.mix(q_bhtk, scores_bhtt.softmax(-1) @ self._split(v))
+        mixed_btw = mixed_bhtk.transpose(1, 2).flatten(2)
+        return memory.project("out", mixed_btw, self.out(mixed_btw))
 
     def _split(self, x_btw: Tensor) -> Tensor:
         return x_btw.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
@@ -73,41 +80,57 @@ class FFN(nn.Module):
         self.gate_up = Linear(config.d_model, 2 * config.ffn)
         self.down = Linear(config.ffn, config.d_model, scale=1 / math.sqrt(2 * config.layers))
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
+    def forward(self, x: Tensor, memory: Attached) -> Tensor:
+        gate, up = memory.project("gate_up", x, self.gate_up(x)).chunk(2, dim=-1)
+        inner = F.silu(gate) * up
+        return memory.project("down", inner, self.down(inner))
+
+
+class NoFFN(nn.Module):
+    """Adds nothing."""
+
+    def forward(self, x: Tensor, memory: Attached) -> Tensor:
+        return torch.zeros_like(x)
 
 
 class Layer(nn.Module):
     def __init__(self, config: AnchorConfig) -> None:
         super().__init__()
         self.attention_norm, self.attention = RMSNorm(config.d_model), Attention(config)
-        self.ffn_norm, self.ffn = RMSNorm(config.d_model), FFN(config)
+        self.ffn_norm = RMSNorm(config.d_model)
+        self.ffn: FFN | NoFFN = FFN(config)
 
     def forward(
         self,
         x_btd: Tensor,
         mask_b1tt: Tensor,
         rotation: tuple[Tensor, Tensor],
-        memory: Attached | None,
+        memory: Attached,
     ) -> Tensor:
-        x_btd = x_btd + self.attention(self.attention_norm(x_btd), mask_b1tt, rotation)
-        normed_btd = self.ffn_norm(x_btd)
-        x_btd = x_btd + self.ffn(normed_btd)
-        return x_btd if memory is None else x_btd + memory.ffn(normed_btd)
+        x_btd = memory.before_attention(x_btd)
+        x_btd = x_btd + self.attention(self.attention_norm(x_btd), mask_b1tt, rotation, memory)
+        return memory.after_ffn(x_btd, self.ffn_norm(x_btd), self.ffn)
 
 
 class Anchor(nn.Module):
-    """Tokens to last hidden states; `logits` applies the head."""
+    """Tokens to last hidden states; `logits` applies the head.
 
-    def __init__(self, config: AnchorConfig, vocab_size: int, seed: int) -> None:
+    Layers of `without_ffn` leave the FFN's place to a memory; the other weights are drawn alike.
+    """
+
+    def __init__(
+        self, config: AnchorConfig, vocab_size: int, seed: int, without_ffn: Sequence[int] = ()
+    ) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Parameter(torch.empty(vocab_size, config.d_model))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.d_model)
+        self.bare = (Attached(),) * config.layers
         self.head = None if config.tied else nn.Parameter(torch.empty(vocab_size, config.d_model))
         self._initialise(torch.Generator().manual_seed(seed))
+        for layer in without_ffn:
+            self.layers[layer].ffn = NoFFN()
 
     def _initialise(self, generator: torch.Generator) -> None:
         tables = [self.embedding] if self.head is None else [self.embedding, self.head]
@@ -121,15 +144,15 @@ class Anchor(nn.Module):
         self,
         tokens_bt: Tensor,
         segments_bt: Tensor,
-        memory: Sequence[Attached | None] | None = None,
+        memory: Sequence[Attached] = (),
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Hidden states [b, t, d] in `dtype`; `memory` has one entry a layer, None: bare anchor."""
+        """Hidden states [b, t, d] in `dtype`; `memory` has one entry a layer, or none."""
         x_btd = F.embedding(tokens_bt, self.embedding).to(dtype)
         mask_b1tt = attention_mask(segments_bt, dtype)
         rotation = rotary(tokens_bt.shape[1], self.config, x_btd)
-        for index, layer in enumerate(self.layers):
-            x_btd = layer(x_btd, mask_b1tt, rotation, memory[index] if memory else None)
+        for layer, attached in zip(self.layers, memory or self.bare, strict=True):
+            x_btd = layer(x_btd, mask_b1tt, rotation, attached)
         return self.norm(x_btd)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -6,48 +6,36 @@ run happens (device, threads, folders) is `Runtime`, which no id sees.
 
 import difflib
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from core.errors import InputError
+from core.memory_config import MemoryConfig
+from core.memory_types import (
+    BLOCK_TYPES,
+    GENERIC,
+    NONE,
+    TOKEN_TYPES,
+    fit_widths,
+    table_rows,
+)
+from core.placement import place, width_quantum
 from core.reading import read_yaml
+from core.section import (
+    Count,
+    CountOrZero,
+    Rate,
+    RateOrZero,
+    Section,
+    Share,
+    integral,
+    number,
+    to_tuple,
+)
 from core.sizes import ANCHOR_SIZES
-
-
-def _integral(value: object) -> object:
-    """2e6 is how people write token counts; YAML reads it as a float."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _number(value: object) -> object:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-Count = Annotated[int, BeforeValidator(_integral), Field(gt=0)]
-CountOrZero = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
-Rate = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-RateOrZero = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A part of a config: unknown keys, wrong types and non-finite numbers are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
 
 S = TypeVar("S", bound=Section)
 
@@ -57,13 +45,15 @@ class DataConfig(Section):
 
     # "default", "extended", "hf:NAME" or paths to .txt, .jsonl(.gz), .parquet files or
     # folders of them
-    corpus: Annotated[tuple[str, ...], BeforeValidator(_tuple), Field(min_length=1)] = ("default",)
-    vocab_size: Annotated[int, BeforeValidator(_integral), Field(ge=257, le=65_535)] = 4096
-    seq_len: Annotated[int, BeforeValidator(_integral), Field(ge=16, le=65_536)] = 128  # tokens
-    min_tokens: Annotated[int, BeforeValidator(_integral), Field(ge=4)] = 16  # shorter windows go
+    corpus: Annotated[tuple[str, ...], BeforeValidator(to_tuple), Field(min_length=1)] = (
+        "default",
+    )
+    vocab_size: Annotated[int, BeforeValidator(integral), Field(ge=257, le=65_535)] = 4096
+    seq_len: Annotated[int, BeforeValidator(integral), Field(ge=16, le=65_536)] = 128  # tokens
+    min_tokens: Annotated[int, BeforeValidator(integral), Field(ge=4)] = 16  # shorter windows go
     validation: Share = 0.05  # share of the groups of near-duplicates
     test: Share = 0.05
-    duplicate_jaccard: Annotated[float, BeforeValidator(_number), Field(gt=0, le=1)] = 0.7
+    duplicate_jaccard: Annotated[float, BeforeValidator(number), Field(gt=0, le=1)] = 0.7
     split_seed: CountOrZero = 0
 
     @model_validator(mode="before")
@@ -88,8 +78,8 @@ class TreeConfig(Section):
     embedder: Literal["tfidf", "minilm"] = "tfidf"
     dimensions: Count = 128  # of the SVD after TF-IDF; MiniLM's are 384 whatever stands here
     branching: Annotated[
-        tuple[Annotated[int, BeforeValidator(_integral), Field(ge=2)], ...],
-        BeforeValidator(_tuple),
+        tuple[Annotated[int, BeforeValidator(integral), Field(ge=2)], ...],
+        BeforeValidator(to_tuple),
         Field(min_length=1, max_length=8),
     ] = (4, 4)
     key: Literal["document", "prefix"] = "document"  # the text that routes a *training* window
@@ -127,29 +117,23 @@ class AnchorConfig(Section):
         return self
 
 
-class MemoryConfig(Section):
-    """What the anchor is augmented with."""
+class StartConfig(Section):
+    """The stage that trains the anchor alone; everything else as in the run that it starts."""
 
-    type: Literal["none", "generic", "ffn"] = "none"
-    # multiplier r per level of the tree, 0 = unused; a block at level l holds c0 * r_l parameters
-    widths: Annotated[tuple[CountOrZero, ...], BeforeValidator(_tuple)] = ()
-    placement: Literal["uniform"] = "uniform"
-    lr: Rate | None = None  # peak rate of the bank; none: the anchor's
-    weight_decay: RateOrZero = 0.0  # of fetched rows only
-
-    @model_validator(mode="after")
-    def _possible(self) -> "MemoryConfig":
-        if self.type == "none" and (self.widths or self.lr is not None):
-            raise ValueError("type none takes no widths and no lr; remove them or choose a type")
-        if self.type != "none" and not any(self.widths):
-            raise ValueError(
-                f"type {self.type} needs at least one width above 0, as widths: [16, 4]"
-            )
-        return self
+    tokens: Count
+    lr: Rate
 
 
 class TrainConfig(Section):
     """One pass of AdamW over `tokens` tokens (more than the text holds = several epochs)."""
+
+    # joint: all from scratch; warm: all, from the anchor that `start` trains; frozen: the memory
+    # alone, on that anchor
+    mode: Literal["joint", "warm", "frozen"] = "joint"
+    start: StartConfig | None = None
+    # frozen alone: clusters of level 1 whose subtrees this run trains, none given: all; runs that
+    # share out the clusters give banks to merge
+    tree_part: Annotated[tuple[CountOrZero, ...], BeforeValidator(to_tuple)] = ()
 
     tokens: Count = 1_000_000
     batch_size: Count = 16  # windows a step
@@ -170,6 +154,21 @@ class TrainConfig(Section):
     def _possible(self) -> "TrainConfig":
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate must divide batch_size ({self.batch_size})")
+        if (self.mode == "joint") != (self.start is None):
+            raise ValueError(
+                f"mode {self.mode} "
+                + (
+                    "takes no start"
+                    if self.start
+                    else "needs start, as start: {tokens: 1e6, lr: 1e-2}"
+                )
+            )
+        if self.tree_part and self.mode != "frozen":
+            raise ValueError(
+                "tree_part needs mode frozen: subtrees are independent on no other anchor"
+            )
+        if sorted(set(self.tree_part)) != list(self.tree_part):
+            raise ValueError("tree_part must ascend without repeats, as [0, 2]")
         if self.warmup + self.decay > 1:
             raise ValueError("warmup + decay must be at most 1")
         if self.final_lr > 1:
@@ -196,19 +195,108 @@ class RunConfig(Section):
     seed: CountOrZero = 0
 
     @model_validator(mode="after")
-    def _possible(self) -> "RunConfig":
-        levels = len(self.tree.branching)
-        if len(self.memory.widths) > levels:
+    def _sized(self) -> "RunConfig":
+        """Puts the widths that follow from memory.fetched or memory.bank in their place."""
+        memory, quantum = self.memory, self._width_quantum()
+        size = memory.fetched or memory.bank
+        self._fits_tree("shape" if size else "widths")
+        if size:
+            block = memory.block if memory.type == GENERIC else memory.type
+            unit = BLOCK_TYPES[block].unit(self.anchor) * self.anchor.layers
+            clusters = (1,) * len(memory.shape) if memory.fetched else self._blocks_per_level()
+            costs = tuple(unit * n for n in clusters[: len(memory.shape)])
+            widths = fit_widths(size, costs, memory.shape, quantum)
+            changes = {"widths": widths, "fetched": None, "bank": None, "shape": ()}
+            self.__dict__["memory"] = memory.model_copy(update=changes)
+        elif any(width % quantum for width in memory.widths):
             raise ValueError(
-                f"memory.widths has {len(self.memory.widths)} levels, tree.branching has {levels}; "
-                "remove widths or add a level to the tree"
-            )
-        if self.train.tokens < self.train.batch_size * self.data.seq_len:
-            raise ValueError(
-                f"train.tokens {self.train.tokens} is less than one step of train.batch_size x "
-                f"data.seq_len = {self.train.batch_size * self.data.seq_len} tokens"
+                f"memory.widths {list(memory.widths)} cannot fill placement {memory.placement} "
+                f"with what all {self.anchor.layers} layers would hold; give multiples of {quantum}"
             )
         return self
+
+    def _width_quantum(self) -> int:
+        sites = len(place(self.memory.placement, self.anchor.layers))
+        return width_quantum(self.anchor.layers, sites)
+
+    def _blocks_per_level(self) -> tuple[int, ...]:
+        """Blocks of the bank per level of the tree, the mix's generic block among them."""
+        branching = self.tree.branching
+        extra = 1 if self.memory.generic_mix else 0
+        return tuple(prod(branching[: level + 1]) + extra for level in range(len(branching)))
+
+    def _fits_tree(self, field: str) -> None:
+        given, levels = len(getattr(self.memory, field)), len(self.tree.branching)
+        if given > levels:
+            raise ValueError(
+                f"memory.{field} has {given} levels, tree.branching has {levels}; "
+                f"shorten {field} or add a level to the tree"
+            )
+
+    @model_validator(mode="after")
+    def _addressable(self) -> "RunConfig":
+        """What a memory that tokens address asks of the anchor and of its own sizes."""
+        memory = self.memory
+        if memory.type == "pkm" and self.anchor.d_model % 4:
+            raise ValueError(
+                f"memory.type pkm cuts queries of d_model / 2 in halves; anchor.d_model is "
+                f"{self.anchor.d_model}, give a multiple of 4"
+            )
+        if memory.rows and memory.heads:
+            tables = 2 * memory.heads
+            if len(table_rows(memory.rows, memory.heads)) < tables:
+                raise ValueError(
+                    f"memory.rows {memory.rows} has fewer than {tables} primes up to it, one a "
+                    "table; give more rows or fewer heads"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _stages(self) -> "RunConfig":
+        """What a run that starts from a trained anchor may have as its memory."""
+        memory, train = self.memory, self.train
+        if train.mode == "frozen" and memory.type == NONE:
+            raise ValueError("train.mode frozen leaves nothing to train without a memory.type")
+        if train.start and memory.type in TOKEN_TYPES and TOKEN_TYPES[memory.type].replaces_ffn:
+            raise ValueError(
+                f"memory.type {memory.type} replaces FFNs, and the anchor of train.start learned "
+                "with them; take train.mode joint or a type that adds"
+            )
+        if train.tree_part and (memory.type not in BLOCK_TYPES or memory.generic_mix):
+            raise ValueError(
+                "train.tree_part needs blocks that one subtree alone trains: allowed are "
+                f"memory.type {', '.join(BLOCK_TYPES)} without generic_mix"
+            )
+        if train.tree_part and train.tree_part[-1] >= self.tree.branching[0]:
+            raise ValueError(
+                f"train.tree_part {list(train.tree_part)} names a cluster that level 1 has not; "
+                f"it has 0 to {self.tree.branching[0] - 1}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _possible(self) -> "RunConfig":
+        step = self.train.batch_size * self.data.seq_len
+        stages = {"train": self.train.tokens}
+        if self.train.start:
+            stages["train.start"] = self.train.start.tokens
+        for stage, tokens in stages.items():
+            if tokens < step:
+                raise ValueError(
+                    f"{stage}.tokens {tokens} is less than one step of train.batch_size x "
+                    f"data.seq_len = {step} tokens"
+                )
+        return self
+
+    @property
+    def start(self) -> "RunConfig | None":
+        """The run that trains this run's anchor first; None where training is joint."""
+        first = self.train.start
+        if first is None:
+            return None
+        stage = {"mode": "joint", "start": None, "tree_part": ()}
+        train = self.train.model_copy(update=stage | {"tokens": first.tokens, "lr": first.lr})
+        return self.model_copy(update={"train": train, "memory": MemoryConfig()})
 
     @property
     def steps(self) -> int:

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.accounting import generic_path
 from core.config import RunConfig
 from core.dataset import PADDING, Dataset, Windows
+from core.memory_types import GENERIC, TOKEN_TYPES
 from core.model import Model
 from core.record import KEYS
 from core.retrieval.report import shuffle_paths
@@ -46,7 +48,8 @@ def evaluate(model: Model, dataset: Dataset, config: RunConfig) -> dict[str, flo
     """`loss_SPLIT_KEY` (nats/token) and `bpb_SPLIT_KEY` (bits/byte) for both splits and their keys.
 
     Keys score the second part of each window; `whole` scores all of it under the document key.
-    Where the memory has no path, or there is none, one pass stands for all routed keys.
+    Where the memory has no path, or there is none, one pass stands for all routed keys. A run with
+    a generic mix also has the loss of its generic block, on test.
     """
     counts = {
         "validation": config.evaluate.validation_windows,
@@ -58,6 +61,9 @@ def evaluate(model: Model, dataset: Dataset, config: RunConfig) -> dict[str, flo
         for key, score in _scores(model, windows, keys, dataset.token_bytes_v).items():
             columns[f"loss_{split}_{key}"] = score.loss
             columns[f"bpb_{split}_{key}"] = score.bits_per_byte
+    if config.memory.generic_mix:
+        score = _generic_score(model, sample(dataset.test, counts["test"]), dataset.token_bytes_v)
+        columns |= {"loss_test_generic": score.loss, "bpb_test_generic": score.bits_per_byte}
     return columns
 
 
@@ -81,11 +87,18 @@ def _scores(
     return scores
 
 
+def _generic_score(model: Model, windows: Windows, token_bytes_v: NDArray[np.int32]) -> Score:
+    """Under the mix's generic block: more parameters and no context."""
+    path_l = np.array(generic_path(model.config), np.int32)
+    path_nl = np.tile(path_l, (len(windows.length_n), 1))
+    return score_windows(model, windows, path_nl, token_bytes_v)[0]
+
+
 def _other_paths(memory: str, windows: Windows) -> dict[str, NDArray[np.int32] | None]:
     """What routes each key whose loss differs from the document key's; None: memory off."""
     if memory == "none":
         return {}
-    if memory == "generic":
+    if memory == GENERIC or memory in TOKEN_TYPES:
         return {"off": None}
     shuffled_nl = shuffle_paths(windows.path_document_nl, SAMPLE_SEED)
     return {"prefix": windows.path_prefix_nl, "shuffled": shuffled_nl, "off": None}
@@ -119,7 +132,7 @@ def token_losses(
 ) -> Tensor:
     """Nats of each next token [b, t - 1], scores in fp32; `path_bl` None: memory off."""
     to = model.device
-    fetches = [] if path_bl is None else model.fetch(path_bl.to(to))
+    fetches = None if path_bl is None else model.fetch(path_bl.to(to))
     hidden_btd = model.hidden(tokens_bt[:, :-1].to(to), segments_bt[:, :-1].to(to), fetches).float()
     targets_bt = tokens_bt[:, 1:].to(to)
     losses = [

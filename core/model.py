@@ -1,16 +1,18 @@
 """Anchor and bank together: what one run trains, evaluates and saves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from core.accounting import replaced_layers
 from core.anchor import Anchor
 from core.config import RunConfig
 from core.dataset import PADDING
 from core.loss import summed_cross_entropy
-from core.memory import create_bank
+from core.memory import create_bank, create_token_memory
 from core.memory.bank import Fetch
+from core.memory.base import Attached
 
 
 class Model:
@@ -19,9 +21,15 @@ class Model:
     def __init__(self, config: RunConfig, device: str, precision: str) -> None:
         self.config, self.device = config, device
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.anchor = Anchor(config.anchor, config.data.vocab_size, config.seed).to(device)
+        self.anchor = Anchor(
+            config.anchor, config.data.vocab_size, config.seed, replaced_layers(config)
+        ).to(device)
         bank = create_bank(config)
         self.bank = bank.to(device) if bank else None
+        self.token_memory = create_token_memory(config)
+        if self.token_memory:
+            self.token_memory.to(device).tables_to(device)
+        self.anchor.requires_grad_(config.train.mode != "frozen")
 
     def route(self, path_bl: Tensor) -> Tensor:
         """The bank's path of each document: its tree path, or block 0 for the generic control."""
@@ -30,20 +38,40 @@ class Model:
         return path_bl
 
     def fetch(self, path_bl: Tensor) -> list[Fetch]:
-        """The distinct blocks of a batch as leaves; empty without memory."""
+        """The distinct blocks of a batch as leaves; empty without a bank."""
         return self.bank.fetch(self.route(path_bl)) if self.bank else []
+
+    def rows(self, fetches: Sequence[Fetch]) -> Sequence[Fetch]:
+        """What RowAdamW updates after a backward pass: the blocks, or the rows that tokens read."""
+        return self.token_memory.fetched() if self.token_memory else fetches
+
+    def attach(
+        self,
+        tokens_bt: Tensor,
+        segments_bt: Tensor,
+        fetches: Sequence[Fetch] | None,
+        part: slice,
+    ) -> Sequence[Attached]:
+        """The memory of each layer for the documents `part`; `fetches` None: memory off."""
+        layers = self.config.anchor.layers
+        if fetches is None:
+            return ()
+        if self.token_memory:
+            return self.token_memory.attach(tokens_bt, segments_bt, self.dtype, layers)
+        return self.bank.attach(fetches, layers, self.dtype, part) if self.bank else ()
 
     def hidden(
         self,
         tokens_bt: Tensor,
         segments_bt: Tensor,
-        fetches: Sequence[Fetch],
+        fetches: Sequence[Fetch] | None,
         part: slice = slice(None),
     ) -> Tensor:
-        """Last hidden states [b, t, d] of the documents `part` of the fetched batch."""
-        memory = None
-        if self.bank and fetches:
-            memory = self.bank.attach(fetches, self.config.anchor.layers, self.dtype, part)
+        """Last hidden states [b, t, d] of the documents `part` of the fetched batch.
+
+        `fetches` None: memory off.
+        """
+        memory = self.attach(tokens_bt, segments_bt, fetches, part)
         hidden: Tensor = self.anchor(tokens_bt, segments_bt, memory, self.dtype)
         return hidden
 
@@ -54,26 +82,55 @@ class Model:
         fetches: Sequence[Fetch],
         part: slice = slice(None),
     ) -> Tensor:
-        """Summed next-token loss in nats of packed rows [b, t + 1] over `predicted` positions."""
-        hidden_btd = self.hidden(rows_bt[:, :-1], segments_bt[:, :-1], fetches, part)
+        """Summed next-token loss in nats of packed rows [b, t + 1] over `predicted` positions.
+
+        The memory's penalty has its gradient there and adds nothing to the value.
+        """
+        tokens_bt, past_bt = rows_bt[:, :-1], segments_bt[:, :-1]
+        memory = self.attach(tokens_bt, past_bt, fetches, part)
+        hidden_btd = self.anchor(tokens_bt, past_bt, memory, self.dtype)
         scored_bt = predicted(segments_bt)
-        return summed_cross_entropy(hidden_btd[scored_bt], self.head_vd, rows_bt[:, 1:][scored_bt])
+        targets_n = rows_bt[:, 1:][scored_bt]
+        loss = summed_cross_entropy(hidden_btd[scored_bt], self.head_vd, targets_n)
+        for attached in memory:
+            if attached.penalty is not None:
+                loss = loss + len(targets_n) * (attached.penalty - attached.penalty.detach())
+        return loss
+
+    def dense_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and weights that AdamW trains: the anchor's, then the memory's as memory.NAME."""
+        if self.config.train.mode != "frozen":
+            yield from self.anchor.named_parameters()
+        if self.token_memory:
+            yield from self.token_memory.named_parameters(prefix="memory")
 
     @property
     def head_vd(self) -> Tensor:
         return self.anchor.embedding if self.anchor.head is None else self.anchor.head
 
     def state(self) -> dict[str, Tensor]:
-        """Every weight, and the bank's moments, by name."""
-        anchor = {f"anchor.{name}": tensor for name, tensor in self.anchor.state_dict().items()}
-        bank = self.bank.state() if self.bank else {}
-        return anchor | {f"bank.{name}": tensor for name, tensor in bank.items()}
+        """Every weight, and the moments of blocks and rows, by name."""
+        state = {f"anchor.{name}": tensor for name, tensor in self.anchor.state_dict().items()}
+        return state | {
+            f"bank.{name}": tensor.detach() for name, tensor in self._memory_state().items()
+        }
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Take over the tensors of `state()`; others in the mapping are left alone."""
+        self.load_anchor(tensors)
+        with torch.no_grad():
+            for name, tensor in self._memory_state().items():
+                tensor.copy_(tensors[f"bank.{name}"])
+
+    def load_anchor(self, tensors: dict[str, Tensor]) -> None:
+        """Take over the anchor of another run's weights."""
         self.anchor.load_state_dict(_under("anchor.", tensors))
-        if self.bank:
-            self.bank.load_state(_under("bank.", tensors))
+
+    def _memory_state(self) -> dict[str, Tensor]:
+        if self.token_memory:
+            dense = {f"{n}.dense": tensor for n, tensor in self.token_memory.state_dict().items()}
+            return dense | self.token_memory.table_state()
+        return self.bank.state() if self.bank else {}
 
 
 def predicted(segments_bt: Tensor) -> Tensor:

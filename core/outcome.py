@@ -12,12 +12,14 @@ from core.accounting import (
     bytes_per_prompt,
     count_parameters,
     memory_layers,
+    start_flops,
     tokens_per_block_parameter,
     training_flops_per_token,
 )
 from core.config import RunConfig, Runtime
 from core.dataset import Dataset
 from core.identity import RECIPE, run_id
+from core.memory_types import GENERIC
 from core.record import RunRecord, Status
 
 
@@ -48,11 +50,13 @@ def make_record(
         seed=config.seed,
         anchor=f"{config.anchor.layers}x{config.anchor.d_model}",
         memory_type=config.memory.type,
+        memory_block=config.memory.block if config.memory.type == GENERIC else "",
         widths=_joined(config.memory.widths),
         placement=_joined(memory_layers(config)),
         branching=_joined(config.tree.branching),
         embedder=config.tree.embedder,
         training_key=config.tree.key,
+        training=config.train.mode,
         lr=config.train.lr,
         memory_lr=_memory_lr(config),
         n_anchor=counts.anchor,
@@ -67,6 +71,7 @@ def make_record(
         agreement_leaf=dataset.agreement[-1],
         flops_per_token=flops,
         train_flops=flops * progress["tokens"],
+        start_flops=start_flops(config),
         bytes_per_prompt=bytes_per_prompt(config),
         loss_train=_last_tenth([point["loss"] for point in progress["curve"]]),
         data_digest=dataset.digest,

@@ -45,12 +45,14 @@ class RunRecord:
     seed: int = _column("-", "initial weights and data order; pairs the arms", 0)
 
     anchor: str = _column("-", "layers x d_model", "")
-    memory_type: str = _column("-", "none, generic, ffn", "none")
+    memory_type: str = _column("-", "none, generic, or a type of memory", "none")
+    memory_block: str = _column("-", "what a generic block is made of", "")
     widths: str = _column("-", "memory multiplier r per level", "")
     placement: str = _column("-", "layers that hold memory", "")
     branching: str = _column("-", "children per node, per level of the tree", "")
     embedder: str = _column("-", "what turned keys into vectors", "")
     training_key: str = _column("-", "key that routed training windows", "")
+    training: str = _column("-", "joint, or warm or frozen on an anchor trained first", "joint")
     lr: float = _column("-", "peak learning rate of the anchor", float("nan"))
     memory_lr: float = _column("-", "peak learning rate of the bank", float("nan"))
 
@@ -72,6 +74,7 @@ class RunRecord:
     )
     flops_per_token: float = _column("FLOP/token", "training, forward and backward", float("nan"))
     train_flops: float = _column("FLOP", "flops_per_token x tokens", float("nan"))
+    start_flops: float = _column("FLOP", "of the stage that trained the anchor first", 0.0)
     bytes_per_prompt: int = _column("bytes", "memory moved for one prompt, in bf16", 0)
 
     loss_train: float = _column("nats/token", "mean over the last tenth of training", float("nan"))
@@ -82,6 +85,7 @@ class RunRecord:
     loss_test_document: float = _column("nats/token", "whole-document key", float("nan"))
     loss_test_shuffled: float = _column("nats/token", "paths shuffled over windows", float("nan"))
     loss_test_off: float = _column("nats/token", "memory off", float("nan"))
+    loss_test_generic: float = _column("nats/token", "the generic mix's block", float("nan"))
     loss_test_whole: float = _column("nats/token", "all tokens, document key", float("nan"))
     bpb_validation_prefix: float = _column("bits/byte", "prefix key", float("nan"))
     bpb_validation_document: float = _column("bits/byte", "whole-document key", float("nan"))
@@ -90,6 +94,7 @@ class RunRecord:
     bpb_test_document: float = _column("bits/byte", "whole-document key", float("nan"))
     bpb_test_shuffled: float = _column("bits/byte", "paths shuffled over windows", float("nan"))
     bpb_test_off: float = _column("bits/byte", "memory off", float("nan"))
+    bpb_test_generic: float = _column("bits/byte", "the generic mix's block", float("nan"))
     bpb_test_whole: float = _column("bits/byte", "all tokens, document key", float("nan"))
 
     data_digest: str = _column(

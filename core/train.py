@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,29 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from core.accounting import generic_path
+from core.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from core.config import RunConfig, Runtime
 from core.dataset import Dataset
 from core.errors import InputError
 from core.evaluate import evaluate
+from core.identity import run_id
+from core.memory.bank import Fetch
 from core.memory.optimizer import RowAdamW
 from core.model import Model, predicted, resolve_precision
-from core.optimizer import anchor_optimizer, load_optimizer_state, optimizer_state
+from core.optimizer import dense_optimizer, load_optimizer_state, optimizer_state
 from core.outcome import Outcome, make_record
 from core.prepare import prepare
 from core.record import RunRecord, Status, from_row
 from core.schedule import rate
 
+WEIGHTS = "model.safetensors"
 LOGS = 100  # points of the loss curve
+MIX_STREAM = 1  # keeps the generic mix's draws apart from the order of the rows
 Log = Callable[[dict[str, float]], None]
 
 
@@ -45,25 +51,54 @@ def train_run(config: RunConfig, runtime: Runtime, folder: Path, on_log: Log) ->
     if finished.exists():
         return from_row(json.loads(finished.read_text()))
     dataset = prepare(config.data, config.tree, runtime.cache, runtime.device)
-    record = Trainer(config, runtime, folder, dataset, on_log).run()
+    start = train_start(config, runtime, folder.parent)
+    record = Trainer(config, runtime, folder, dataset, on_log, start).run()
     partial = finished.with_suffix(".partial")
     partial.write_text(json.dumps(record.__dict__))
     partial.replace(finished)
     return record
 
 
+def train_start(config: RunConfig, runtime: Runtime, runs: Path) -> Path | None:
+    """The weights of the anchor that `config` starts from, trained under `runs` if need be.
+
+    Runs that share a start wait for the one that trains it. Raises InputError where it diverged.
+    """
+    if config.start is None:
+        return None
+    folder = runs / run_id(config.start)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        record = train_run(config.start, runtime, folder, lambda _: None)
+    if record.status != Status.DONE:
+        raise InputError(f"train.start diverged ({record.cause}); lower train.start.lr")
+    return folder / WEIGHTS
+
+
 class Trainer:
-    """The state of one run: weights, moments, the curve so far and the time spent."""
+    """The state of one run: weights, moments, the curve so far and the time spent.
+
+    `start` holds the weights of the anchor that the run starts from.
+    """
 
     def __init__(
-        self, config: RunConfig, runtime: Runtime, folder: Path, dataset: Dataset, on_log: Log
+        self,
+        config: RunConfig,
+        runtime: Runtime,
+        folder: Path,
+        dataset: Dataset,
+        on_log: Log,
+        start: Path | None = None,
     ) -> None:
         torch.set_num_threads(runtime.threads)
         self.config, self.runtime, self.folder = config, runtime, folder
         self.dataset, self.on_log = dataset, on_log
         self.precision = resolve_precision(config.train.precision, runtime.device)
         self.model = Model(config, runtime.device, self.precision)
-        self.optimizer = anchor_optimizer(self.model, config)
+        if start:
+            self.model.load_anchor(load_weights(start))
+        self.first_step = config.start.steps if config.start else 0  # of the text, in one order
+        self.optimizer = dense_optimizer(self.model, config)
         train = config.train
         self.row_optimizer = RowAdamW(
             train.beta1, train.beta2, config.memory.weight_decay, train.clip
@@ -108,7 +143,8 @@ class Trainer:
         saved = time.monotonic()
         while self.step < steps:
             self._train_step(steps)
-            if self.step % log_every == 0 or self.step == steps:
+            logs = self.step % log_every == 0 or self.step == steps
+            if logs and self.progress["loss_steps"]:  # a part of the tree may have had no row
                 clock.update()
                 self._log(steps)
             if time.monotonic() - saved >= self.runtime.checkpoint_seconds:
@@ -118,38 +154,75 @@ class Trainer:
         clock.update()
 
     def _train_step(self, steps: int) -> None:
-        train = self.config.train
         rows_bt, segments_bt, path_bl = self._batch()
-        share = rate(self.step, steps, train)
-        fetches = self.model.fetch(path_bl)
         targets = int(predicted(segments_bt).sum())
-        size = len(rows_bt) // train.accumulate
+        if self.config.train.tree_part:
+            own_b = self._own(path_bl)  # the other runs' rows still count in the normaliser
+            rows_bt, segments_bt, path_bl = rows_bt[own_b], segments_bt[own_b], path_bl[own_b]
+        fetches = self.model.fetch(path_bl)
+        total = self._backward(rows_bt, segments_bt, fetches, targets)
+        self._update(fetches, rate(self.step, steps, self.config.train))
+        self.step += 1
+        own = int(predicted(segments_bt).sum()) if self.config.train.tree_part else targets
+        if own:
+            self._account(total * (targets / own), own)
+
+    def _own(self, path_bl: Tensor) -> Tensor:
+        """Rows whose subtree this run trains."""
+        part = torch.tensor(self.config.train.tree_part, device=path_bl.device)
+        return torch.isin(path_bl[:, 0], part)
+
+    def _backward(
+        self, rows_bt: Tensor, segments_bt: Tensor, fetches: Sequence[Fetch], targets: int
+    ) -> float:
+        """Gradients of the mean loss over `targets`, by micro-batches; gives that mean."""
+        size = self.config.train.batch_size // self.config.train.accumulate
         total = 0.0
         for start in range(0, len(rows_bt), size):
             part = slice(start, start + size)
             loss = self.model.summed_loss(rows_bt[part], segments_bt[part], fetches, part) / targets
             loss.backward()
             total += loss.item()
-        torch.nn.utils.clip_grad_norm_(self.model.anchor.parameters(), train.clip)
+        return total
+
+    def _update(self, fetches: Sequence[Fetch], share: float) -> None:
+        """One step of both optimisers at `share` of their peak rates."""
+        dense = [parameter for _, parameter in self.model.dense_parameters()]
+        torch.nn.utils.clip_grad_norm_(dense, self.config.train.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = train.lr * share
+            group["lr"] = group["peak"] * share
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.row_optimizer.step(fetches, (self.config.memory.lr or train.lr) * share)
-        self.step += 1
-        self._account(total, targets)
+        self.row_optimizer.step(self.model.rows(fetches), self._row_lr(share))
+
+    def _row_lr(self, share: float) -> float:
+        memory = self.model.token_memory
+        if memory and memory.row_lr:
+            return memory.row_lr
+        return (self.config.memory.lr or self.config.train.lr) * share
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
         rows = self.dataset.train
         chosen = batch_rows(
-            len(rows.tokens_nt), self.config.train.batch_size, self.step, self.config.seed
+            len(rows.tokens_nt),
+            self.config.train.batch_size,
+            self.first_step + self.step,
+            self.config.seed,
         )
         to = self.runtime.device
         return (
             torch.from_numpy(rows.tokens_nt[chosen].astype(np.int64)).to(to),
             torch.from_numpy(rows.segments_nt[chosen]).to(to),
-            torch.from_numpy(rows.path_nl[chosen].astype(np.int64)).to(to),
+            torch.from_numpy(self._paths(chosen)).to(to),
         )
+
+    def _paths(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        path_bl = self.dataset.train.path_nl[chosen].astype(np.int64)
+        mix = self.config.memory.generic_mix
+        if mix:
+            draws = np.random.default_rng([self.config.seed, self.step, MIX_STREAM])
+            path_bl[draws.random(len(chosen)) < mix] = generic_path(self.config)
+        return path_bl
 
     def _account(self, loss: float, targets: int) -> None:
         progress = self.progress
@@ -203,10 +276,10 @@ class Trainer:
         weights = {
             name: tensor
             for name, tensor in self.model.state().items()
-            if name.startswith("anchor.") or name.endswith(".rows")
+            if name.startswith("anchor.") or name.endswith((".rows", ".dense"))
         }
         config = {"config": json.dumps(self.config.model_dump(mode="json"))}
-        save_weights(self.folder / "model.safetensors", weights, config)
+        save_weights(self.folder / WEIGHTS, weights, config)
 
 
 class _Clock:

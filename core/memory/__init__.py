@@ -1,23 +1,37 @@
-"""Memory types by name, and the bank of a config. A new type: one file, and one line here."""
+"""The memory of a config."""
 
-from core.accounting import bank_clusters, bank_widths, memory_layers
+from pkgutil import resolve_name
+
+import torch
+
+from core.accounting import bank_clusters, bank_widths, block_type, memory_layers
 from core.config import RunConfig
 from core.memory.bank import Bank
 from core.memory.base import BlockMemory
-from core.memory.ffn import FFNMemory
+from core.memory.tokens import TokenMemory
+from core.memory_types import NONE, TOKEN_TYPES
 
-MEMORY_TYPES: dict[str, type[BlockMemory]] = {
-    "ffn": FFNMemory,
-    "generic": FFNMemory,  # one block of all widths that every document shares
-}
-
-# Keeps the bank's initial draw apart from the anchor's, so arms share their initial anchor.
-BANK_SEED_OFFSET = 1_000_003
+# Keeps the memory's initial draw apart from the anchor's, so arms share their initial anchor.
+MEMORY_SEED_OFFSET = 1_000_003
 
 
 def create_bank(config: RunConfig) -> Bank | None:
-    """The bank of a run, at its initial values; None without memory."""
-    if config.memory.type == "none":
+    """The bank of a run, at its initial values; None where no tree addresses the memory."""
+    if config.memory.type == NONE or config.memory.type in TOKEN_TYPES:
         return None
-    memory = MEMORY_TYPES[config.memory.type](memory_layers(config), config.anchor.d_model)
-    return Bank(memory, bank_clusters(config), bank_widths(config), config.seed + BANK_SEED_OFFSET)
+    implementation: type[BlockMemory] = resolve_name(block_type(config).implementation)
+    memory = implementation(memory_layers(config), config.anchor)
+    seed = config.seed + MEMORY_SEED_OFFSET
+    return Bank(memory, bank_clusters(config), bank_widths(config), seed)
+
+
+def create_token_memory(config: RunConfig) -> TokenMemory | None:
+    """The memory of a run whose tokens address it, at its initial values; None for other types."""
+    if config.memory.type not in TOKEN_TYPES:
+        return None
+    generator = torch.Generator().manual_seed(config.seed + MEMORY_SEED_OFFSET)
+    implementation = resolve_name(TOKEN_TYPES[config.memory.type].implementation)
+    created: TokenMemory = implementation(
+        config.memory, config.anchor, memory_layers(config), generator
+    )
+    return created

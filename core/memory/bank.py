@@ -7,6 +7,7 @@ whatever the size of the bank, and a row that was not fetched does not move: no 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -21,18 +22,32 @@ class Table:
     rows [n, size] weights · first, second [n, size] moments · steps [n] updates that a row has had
     """
 
-    width: int
+    shape: tuple[int, ...]  # of one block; its row is flat
     rows: Tensor
     first: Tensor
     second: Tensor
     steps: Tensor
 
     @classmethod
-    def create(cls, n: int, width: int, memory: BlockMemory, generator: torch.Generator) -> "Table":
-        rows = torch.empty(n, memory.row_size(width))
-        memory.initialise(rows, width, generator)
+    def of(cls, rows: Tensor, shape: tuple[int, ...]) -> "Table":
+        """Rows as they are, with moments at zero."""
         zeros = torch.zeros_like(rows)
-        return cls(width, rows, zeros, zeros.clone(), torch.zeros(n, dtype=torch.int64))
+        return cls(shape, rows, zeros, zeros.clone(), torch.zeros(len(rows), dtype=torch.int64))
+
+    @classmethod
+    def create(cls, n: int, width: int, memory: BlockMemory, generator: torch.Generator) -> "Table":
+        shape = memory.shape(width)
+        rows = torch.empty(n, prod(shape))
+        memory.initialise(rows.view(n, *shape), generator)
+        return cls.of(rows, shape)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor by name, without copies."""
+        return {name: getattr(self, name) for name in ("rows", "first", "second", "steps")}
+
+    def to(self, device: str) -> None:
+        for name, tensor in self.state().items():
+            setattr(self, name, tensor.detach().to(device))
 
 
 @dataclass
@@ -74,18 +89,24 @@ class Bank:
 
     def attach(
         self, fetches: Sequence[Fetch], n_layers: int, dtype: torch.dtype, part: slice = slice(None)
-    ) -> list[Attached | None]:
-        """What the anchor's layers see, for the documents `part` of the fetched batch."""
-        if all(len(fetch.ids) == 1 for fetch in fetches):  # one block for all: a plain product
-            blocks = [(f.table.width, f.rows.to(dtype)) for f in fetches]
-        else:
-            blocks = [(f.table.width, f.rows.to(dtype)[f.index[part]]) for f in fetches]
-        return self.memory.attach(blocks, n_layers)
+    ) -> list[Attached]:
+        """What each of the anchor's layers sees, for the documents `part` of the fetched batch."""
+        alike = all(len(fetch.ids) == 1 for fetch in fetches)  # one block for all: a plain product
+        blocks = [
+            (f.rows.to(dtype) if alike else f.rows.to(dtype)[f.index[part]]).unflatten(
+                1, f.table.shape
+            )
+            for f in fetches
+        ]
+        block = torch.cat(blocks, dim=-2)
+        attached = [Attached() for _ in range(n_layers)]
+        for site, layer in enumerate(self.memory.layers):
+            attached[layer] = self.memory.attach(block[:, site])
+        return attached
 
     def to(self, device: str) -> "Bank":
         for table in self.tables.values():
-            for name in ("rows", "first", "second", "steps"):
-                setattr(table, name, getattr(table, name).to(device))
+            table.to(device)
         return self
 
     def parameters(self) -> int:
@@ -95,12 +116,7 @@ class Bank:
     def state(self) -> dict[str, Tensor]:
         """Every tensor by name, without copies."""
         return {
-            f"{level}.{name}": getattr(table, name)
+            f"{level}.{name}": tensor
             for level, table in self.tables.items()
-            for name in ("rows", "first", "second", "steps")
+            for name, tensor in table.state().items()
         }
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take over the tensors of `state()`."""
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])

@@ -1,42 +1,70 @@
-"""What every memory type gives the anchor, and what it asks of the bank."""
+"""What a memory gives the anchor, and what the bank asks of a type that lives in blocks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from core.config import AnchorConfig
 
-class Attached(ABC):
-    """The fetched memory of one layer, during one forward pass."""
+# The anchor's matrices of one layer, as it fuses them.
+Projection = Literal["qkv", "out", "gate_up", "down"]
 
-    @abstractmethod
-    def ffn(self, x_btd: Tensor) -> Tensor:
-        """What the memory adds to the FFN output, from the same normed input; same shape."""
+
+class Attached:
+    """The memory of one layer during one forward pass: one method a site.
+
+    Each method gets what the anchor has and returns what the anchor goes on with. A memory type
+    overrides the sites that it needs; as it stands, this class is no memory.
+    """
+
+    penalty: Tensor | None = None  # nats/token that the forward pass adds to what is minimised
+
+    def before_attention(self, x_btd: Tensor) -> Tensor:
+        """The residual stream as it enters the layer."""
+        return x_btd
+
+    def project(self, name: Projection, x: Tensor, y: Tensor) -> Tensor:
+        """The output `y` of one matrix for its input `x`."""
+        return y
+
+    def mix(self, q_bhtk: Tensor, mixed_bhtk: Tensor) -> Tensor:
+        """The heads' mixed values, before the output projection.
+
+        Queries come normed, neither scaled nor rotated by position.
+        """
+        return mixed_bhtk
+
+    def after_ffn(
+        self, x_btd: Tensor, normed_btd: Tensor, ffn: Callable[[Tensor, "Attached"], Tensor]
+    ) -> Tensor:
+        """The residual stream behind the FFN; a type that replaces the FFN does not call it."""
+        return x_btd + ffn(normed_btd, self)
 
 
 class BlockMemory(ABC):
     """A memory type that lives in blocks of the bank: the layout of a block and its use.
 
-    A block is a flat row; `row_size(width)` says how long. Levels compose by concatenation.
+    The levels' blocks are concatenated along their width, the last axis but one.
     """
 
-    def __init__(self, layers: Sequence[int], d_model: int) -> None:
+    def __init__(self, layers: Sequence[int], anchor: AnchorConfig) -> None:
         self.layers = tuple(layers)  # of the anchor, those that hold memory
-        self.d_model = d_model
+        self.anchor = anchor
 
     @abstractmethod
-    def row_size(self, width: int) -> int:
-        """Parameters of a block of multiplier `width`."""
+    def shape(self, width: int) -> tuple[int, ...]:
+        """Of one block: (layers that hold memory, ..., width, size)."""
 
     @abstractmethod
-    def initialise(self, rows: Tensor, width: int, generator: torch.Generator) -> None:
-        """Fill rows [n, row_size] in place, so that the memory is a no-op."""
+    def initialise(self, blocks: Tensor, generator: torch.Generator) -> None:
+        """Fill blocks [n, *shape] in place, so that the memory is a no-op."""
 
     @abstractmethod
-    def attach(self, blocks: Sequence[tuple[int, Tensor]], n_layers: int) -> list[Attached | None]:
-        """One entry for each of the anchor's layers, None where there is no memory.
+    def attach(self, block: Tensor) -> Attached:
+        """One layer's memory from `block` [b, ..., sum of the levels' widths, size].
 
-        `blocks` holds per level (width, rows [b, row_size]) for the b documents of a batch; rows
-        [1, row_size] serve all of them.
+        b is 1 where one block serves all documents of a batch.
         """

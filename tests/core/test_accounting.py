@@ -1,16 +1,23 @@
 """Counts to the digit: against the paper's printed tables, and against the modules themselves."""
 
+from typing import Any
+
 import pytest
 
 from core.accounting import (
+    FlopCounts,
+    ParameterCounts,
     block_parameters,
     bytes_per_prompt,
     count_flops,
     count_parameters,
+    memory_layers,
     tokens_per_block_parameter,
     training_flops_per_token,
 )
 from core.config import RunConfig, parse_config
+from core.errors import InputError
+from core.memory_types import BLOCK_TYPES
 from core.model import Model
 
 VOCABULARY = 50_432  # GPT-NeoX's table as padded in the paper
@@ -74,13 +81,21 @@ def test_banks(
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("memory", ["none", "generic", "ffn"])
-def test_counts_are_the_modules(tied: bool, memory: str) -> None:
-    widths = {} if memory == "none" else {"widths": [5, 3]}
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {},
+        *({"type": name, "widths": [5, 3]} for name in BLOCK_TYPES),
+        *({"type": "generic", "block": name, "widths": [5, 3]} for name in BLOCK_TYPES),
+        {"type": "ffn", "widths": [5, 3], "generic_mix": "1/17"},
+        {"type": "kv", "widths": [6, 3], "placement": [0, 1, 3]},
+    ],
+)
+def test_counts_are_the_modules(tied: bool, memory: dict[str, Any]) -> None:
     config = parse_config(
         {
             "anchor": {"size": "d32", "tied": tied},
-            "memory": {"type": memory, **widths},
+            "memory": memory,
             "tree": {"branching": [3, 2]},
             "data": {"vocab_size": 300},
         },
@@ -96,10 +111,127 @@ def test_counts_are_the_modules(tied: bool, memory: str) -> None:
     assert counts.runtime == counts.anchor + counts.fetched
 
 
-def test_generic_holds_what_ffn_fetches() -> None:
+# Parameters of a block of width r, in the letters of the paper: l layers, d hidden, w = h d_h,
+# f FFN. Source: arXiv 2510.02375, sec. 2.2 and app. I. d48: l 4, d 48, w 3 x 16, f 128.
+@pytest.mark.parametrize(
+    ("name", "per_width"),
+    [
+        ("ffn", 3 * 4 * 48),
+        ("kv", 2 * 4 * 3 * 16),
+        ("lora-qk", 2 * 4 * (48 + 3 * 16)),
+        ("lora-vo", 2 * 4 * (48 + 3 * 16)),
+        ("lora-ffn", 3 * 4 * (48 + 128)),
+    ],
+)
+def test_block_sizes_of_the_paper(name: str, per_width: int) -> None:
+    memory = {"type": name, "widths": [5, 3]}
+    config = parse_config({"anchor": "d48", "memory": memory}, "x")
+    assert block_parameters(config) == (5 * per_width, 3 * per_width)
+    assert count_flops(config).memory == 2 * 8 * per_width
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"type": "pkm", "keys": 6, "heads": 2, "top_k": 3, "placement": [1, 3]},
+        {"type": "ngram", "rows": 90, "heads": 2, "row_dim": 4, "placement": [0, 2]},
+        {"type": "moe", "experts": 3, "top_k": 2, "expert_width": 7, "placement": [2]},
+        {"type": "moe", "experts": 3, "top_k": 2},
+    ],
+)
+def test_counts_of_tokens_memories_are_the_modules(memory: dict[str, Any]) -> None:
+    config = parse_config({"anchor": "d32", "data": {"vocab_size": 300}, "memory": memory}, "x")
+    model, counts = Model(config, "cpu", "fp32"), count_parameters(config)
+    assert model.token_memory is not None
+    modules = sum(p.numel() for p in model.token_memory.parameters())
+    tables = sum(table.rows.numel() for table in model.token_memory.tables.values())
+    assert counts.bank == modules + tables
+    assert counts.anchor + counts.embed == sum(p.numel() for p in model.anchor.parameters())
+
+
+# d32: 4 layers, d 32, f 88, T 128. Products are 2 FLOP a parameter used, gains aside.
+@pytest.mark.parametrize(
+    ("memory", "fetched", "flops", "lookups", "prompt"),
+    [
+        (
+            # queries 2 heads x 16 and keys 2 heads x 6 x 16, gate and out; 2 x 3 values of 36
+            {"type": "pkm", "keys": 6, "heads": 2, "top_k": 3, "placement": [1]},
+            32 * 32 + 2 * 6 * 16 + 2 * 32 * 32 + 6 * 32,
+            2 * (32 * 32 + 2 * 6 * 16 + 2 * 32 * 32 + 6 * 32),
+            6 * 32,
+            2 * 36 * 32,  # 128 tokens may read every slot
+        ),
+        (
+            # 2 orders x 2 heads x 4 values; key and value, 4 taps and 3 gains of 32
+            {"type": "ngram", "rows": 97, "heads": 2, "row_dim": 4, "placement": [1]},
+            16 + 2 * 16 * 32 + 4 * 32 + 3 * 32,
+            2 * (2 * 16 * 32 + 4 * 32),
+            16,
+            2 * 4 * (97 + 89 + 83 + 79),  # the largest primes up to 97
+        ),
+        (
+            {"type": "moe", "experts": 3, "top_k": 2, "expert_width": 7, "placement": [1]},
+            3 * 32 + 2 * 3 * 32 * 7,
+            2 * (3 * 32 + 2 * 3 * 32 * 7),
+            0,
+            2 * 3 * 3 * 32 * 7,
+        ),
+    ],
+)
+def test_tokens_memories_by_hand(
+    memory: dict[str, Any], fetched: int, flops: int, lookups: int, prompt: int
+) -> None:
+    config = parse_config({"anchor": "d32", "memory": memory}, "x")
+    counted = count_flops(config)
+    assert count_parameters(config).fetched == fetched
+    assert (counted.memory, counted.lookups - 32) == (flops, lookups)
+    assert bytes_per_prompt(config) == prompt
+    dense = parse_config({"anchor": "d32"}, "x")
+    replaced = 0 if memory["type"] == "ngram" else 3 * 32 * 88
+    assert count_flops(dense).anchor - counted.anchor == 2 * replaced
+
+
+@pytest.mark.parametrize("name", BLOCK_TYPES)
+@pytest.mark.parametrize(
+    ("placement", "layers"),
+    [
+        ("uniform", (0, 1, 2, 3, 4, 5)),
+        ("early-2", (0, 1)),
+        ("middle-2", (2, 3)),
+        ("middle-3", (1, 2, 3)),
+        ("late", (4, 5)),  # 10/35 of 6
+        ("every-3", (2, 5)),
+        ([0, 1, 3, 5], (0, 1, 3, 5)),
+    ],
+)
+def test_every_placement_fetches_the_same(
+    name: str, placement: str | list[int], layers: tuple[int, ...]
+) -> None:
+    def count(where: str | list[int]) -> tuple[ParameterCounts, FlopCounts]:
+        memory = {"type": name, "widths": [4, 2], "placement": where}
+        config = parse_config({"anchor": {"size": "d48", "layers": 6}, "memory": memory}, "x")
+        if where == placement:
+            assert memory_layers(config) == layers
+        return count_parameters(config), count_flops(config)
+
+    assert count(placement) == count("uniform")
+
+
+def test_widths_that_no_placement_can_hold_are_refused() -> None:
+    memory = {"type": "ffn", "widths": [4, 2], "placement": "late-4"}
+    with pytest.raises(InputError, match="give multiples of 2") as error:
+        parse_config(
+            {"anchor": {"size": "d48", "layers": 6}, "memory": {**memory, "widths": [4, 3]}}, "x"
+        )
+    assert "memory.widths [4, 3] cannot fill placement late-4" in str(error.value)
+    parse_config({"anchor": {"size": "d48", "layers": 6}, "memory": memory}, "x")
+
+
+@pytest.mark.parametrize("name", BLOCK_TYPES)
+def test_generic_holds_what_a_type_fetches(name: str) -> None:
     ffn, generic = (
-        parse_config({"anchor": "d32", "memory": {"type": kind, "widths": [5, 3]}}, "x")
-        for kind in ("ffn", "generic")
+        parse_config({"anchor": "d32", "memory": {**kind, "widths": [5, 3]}}, "x")
+        for kind in ({"type": name}, {"type": "generic", "block": name})
     )
     assert count_parameters(ffn).fetched == count_parameters(generic).bank
     assert bytes_per_prompt(ffn) == 2 * count_parameters(ffn).fetched

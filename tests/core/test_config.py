@@ -8,6 +8,9 @@ import pytest
 from core.config import RunConfig, load_config, parse_config
 from core.errors import InputError
 
+FROZEN = {"mode": "frozen", "start": {"tokens": 1e6, "lr": 0.1}}
+FFN = {"type": "ffn", "widths": [1]}
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"memry": {}}, "memry: unknown key; did you mean memory?"),
     ({"train": {"learning_rate": 1.0}}, "train.learning_rate: unknown key"),
@@ -18,6 +21,21 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"train": {"tokens": 100}}, "less than one step"),
     ({"train": {"accumulate": 3}}, "accumulate must divide batch_size (16)"),
     ({"train": {"warmup": 0.8, "decay": 0.3}}, "warmup + decay"),
+    ({"train": {"mode": "warm"}}, "mode warm needs start"),
+    ({"train": {"start": {"tokens": 9, "lr": 0.1}}}, "mode joint takes no start"),
+    ({"train": {"tree_part": [0]}}, "tree_part needs mode frozen"),
+    ({"train": FROZEN}, "nothing to train without a memory.type"),
+    ({"train": {**FROZEN, "tree_part": [1, 0]}}, "must ascend"),
+    ({"train": {**FROZEN, "tree_part": [4]}, "memory": FFN}, "level 1 has not; it has 0 to 3"),
+    (
+        {"train": {**FROZEN, "tree_part": [0]}, "memory": {**FFN, "generic_mix": 0.1}},
+        "without generic_mix",
+    ),
+    (
+        {"train": FROZEN, "memory": {"type": "moe", "experts": 4, "top_k": 1}},
+        "memory.type moe replaces FFNs",
+    ),
+    ({"train": {**FROZEN, "start": {"tokens": 9, "lr": 0.1}}, "memory": FFN}, "train.start.tokens"),
     ({"train": {"schedule": "linear"}}, "'wsd' or 'cosine'"),
     ({"seed": True}, "seed = True"),
     ({"seed": -1}, "seed = -1"),
@@ -25,7 +43,33 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"anchor": {"size": "d64", "laiers": 2}}, "anchor.laiers: unknown key; did you mean layers?"),
     ({"anchor": {"layers": 2}}, "anchor.d_model: missing"),
     ({"anchor": {"size": "d64", "head_dim": 15}}, "head_dim must be even"),
-    ({"memory": {"type": "ffm"}}, "'none', 'generic' or 'ffn'"),
+    ({"memory": {"type": "ffm"}}, "memory.type = 'ffm': unknown type; allowed: none, generic, ffn"),
+    (
+        {"memory": {"type": "ffn", "block": "kv", "widths": [1]}},
+        "type ffn takes no block; allowed: widths",
+    ),
+    ({"memory": {"type": "generic", "block": "fnn", "widths": [1]}}, "unknown block; allowed: ffn"),
+    ({"memory": {"generic_mix": 0.5}}, "type none takes no generic_mix"),
+    ({"memory": {"type": "generic", "widths": [1], "generic_mix": 0.5}}, "takes no generic_mix"),
+    ({"memory": {"type": "ffn", "widths": [1], "generic_mix": "1/0"}}, "memory.generic_mix"),
+    (
+        {"memory": {"type": "ffn", "widths": [1], "keys": 9}},
+        "type ffn takes no keys; allowed: widths",
+    ),
+    ({"memory": {"type": "pkm", "keys": 9, "heads": 2}}, "type pkm needs top_k"),
+    ({"memory": {"type": "pkm", "keys": 4, "heads": 2, "top_k": 5}}, "above the 4 keys"),
+    ({"memory": {"type": "moe", "experts": 4, "top_k": 5}}, "above the 4 experts"),
+    ({"memory": {"type": "moe", "experts": 4, "top_k": 2, "widths": [1]}}, "takes no widths"),
+    ({"memory": {"type": "ngram", "rows": 5, "heads": 2, "row_dim": 4}}, "fewer than 4 primes"),
+    ({"memory": {"type": "ffn", "widths": [1], "fetched": 9}}, "widths and fetched are given"),
+    ({"memory": {"type": "ffn", "fetched": 900}}, "shape goes with fetched or bank"),
+    ({"memory": {"type": "ffn", "widths": [1], "shape": [1]}}, "shape goes with fetched or bank"),
+    ({"memory": {"type": "ffn", "fetched": 90, "shape": [4, 1]}}, "takes 192"),
+    ({"memory": {"type": "ffn", "fetched": 900, "shape": [4, 1, 1]}}, "shape has 3 levels"),
+    ({"memory": {"type": "ffn", "widths": [1], "placement": "top"}}, "allowed: uniform, early"),
+    ({"memory": {"type": "ffn", "widths": [1], "placement": [1, 0]}}, "must ascend"),
+    ({"memory": {"type": "ffn", "widths": [1], "placement": [0, 2]}}, "anchor's layers 0 to 1"),
+    ({"memory": {"type": "ffn", "widths": [1], "placement": "late-3"}}, "anchor's layers 0 to 1"),
     ({"memory": {"type": "ffn"}}, "needs at least one width above 0"),
     ({"memory": {"type": "ffn", "widths": [0, 0]}}, "needs at least one width above 0"),
     ({"memory": {"widths": [4]}}, "type none takes no widths"),
@@ -89,6 +133,26 @@ def test_numbers_as_people_write_them(tmp_path: Path) -> None:
 def test_size_name_fills_only_what_is_not_given() -> None:
     config = parse_config({"anchor": {"size": "d64", "layers": 7}}, "x")
     assert (config.anchor.layers, config.anchor.d_model) == (7, 64)
+
+
+@pytest.mark.parametrize(
+    ("size", "widths"),
+    [
+        # d16 has 2 layers, so a unit of width is 96 parameters; branching (4, 4)
+        ({"fetched": 960, "shape": [4, 1]}, (8, 2)),
+        ({"fetched": 1000, "shape": [4, 1]}, (8, 2)),
+        ({"bank": 96 * (8 * 4 + 2 * 16), "shape": [4, 1]}, (8, 2)),
+        ({"bank": "96 + generic", "shape": [0, 1]}, (0, 3)),
+    ],
+)
+def test_widths_follow_from_a_size(size: dict[str, Any], widths: tuple[int, ...]) -> None:
+    if size.get("bank") == "96 + generic":
+        size = {**size, "bank": 96 * 3 * 17, "generic_mix": "1/17"}
+    sized = parse_config({"anchor": "d16", "memory": {"type": "ffn", **size}}, "x")
+    mix = {k: v for k, v in size.items() if k == "generic_mix"}
+    given = {"type": "ffn", "widths": list(widths), **mix}
+    assert sized == parse_config({"anchor": "d16", "memory": given}, "x")
+    assert sized.memory.fetched is sized.memory.bank is None
 
 
 def test_resolved_config_reads_back_equal() -> None:

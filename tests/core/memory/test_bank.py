@@ -5,15 +5,16 @@ import copy
 import pytest
 import torch
 
+from core.config import AnchorConfig
 from core.memory.bank import Bank
 from core.memory.ffn import FFNMemory
 from core.memory.optimizer import RowAdamW
 
-D = 4
+ANCHOR = AnchorConfig(layers=1, d_model=4, heads=1, head_dim=2, ffn=3)
 
 
 def make_bank() -> Bank:
-    return Bank(FFNMemory((0,), D), (3, 9), (2, 1), seed=0)
+    return Bank(FFNMemory((0,), ANCHOR), (3, 9), (2, 1), seed=0)
 
 
 def step(

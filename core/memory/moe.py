@@ -1,0 +1,94 @@
+"""Sparse mixture of experts in place of the FFN: the baseline that spends its bank on tokens.
+
+y = sum over the top k experts of p_e FFN_e(x), p = softmax(R x) over all experts; no token is
+dropped. The load-balance loss 0.01 E sum_e f_e p_e pulls each expert's share f_e of the tokens and
+its mean probability p_e together, within each micro-batch. Source: arXiv 2101.03961, with k experts
+for its one.
+Down matrices start at zero: at first a layer is as if its FFN were off.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.config import AnchorConfig
+from core.dataset import PADDING
+from core.memory.base import Attached
+from core.memory.tokens import TokenMemory
+from core.memory_config import MemoryConfig
+
+BALANCE = 0.01
+
+
+class ExpertLayer(nn.Module):
+    """Router [e, d] and the SwiGLU matrices of e experts."""
+
+    def __init__(self, memory: MemoryConfig, anchor: AnchorConfig, draw: torch.Generator) -> None:
+        super().__init__()
+        assert memory.experts and memory.top_k
+        d, f, e = anchor.d_model, memory.expert_width or anchor.ffn, memory.experts
+        self.top_k = memory.top_k
+        self.router_ed = nn.Parameter(torch.empty(e, d))
+        self.gate_up_edf = nn.Parameter(torch.empty(e, d, 2 * f))
+        self.down_efd = nn.Parameter(torch.zeros(e, f, d))
+        std = d**-0.5  # as the anchor's own matrices
+        for weight in (self.router_ed, self.gate_up_edf):
+            nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std, generator=draw)
+
+    def forward(self, x_nd: Tensor, p_ne: Tensor) -> Tensor:
+        weight_nk, chosen_nk = p_ne.topk(self.top_k, dim=-1)
+        y_nd = torch.zeros_like(x_nd)
+        for expert in range(len(self.router_ed)):
+            token, rank = torch.nonzero(chosen_nk == expert, as_tuple=True)
+            out = self._expert(expert, x_nd[token]) * weight_nk[token, rank, None].to(x_nd.dtype)
+            y_nd = y_nd.index_add(0, token, out)
+        return y_nd
+
+    def probabilities(self, x_nd: Tensor) -> Tensor:
+        """fp32 [n, e]."""
+        return F.linear(x_nd.float(), self.router_ed).softmax(-1)
+
+    def balance(self, p_ne: Tensor) -> Tensor:
+        """1 where experts share tokens and probability evenly, more elsewhere."""
+        share_e = torch.zeros_like(p_ne).scatter_(1, p_ne.topk(self.top_k).indices, 1.0).mean(0)
+        return p_ne.shape[1] * (share_e / self.top_k * p_ne.mean(0)).sum()
+
+    def _expert(self, expert: int, x_nd: Tensor) -> Tensor:
+        gate, up = (x_nd @ self.gate_up_edf[expert].to(x_nd.dtype)).chunk(2, dim=-1)
+        return (F.silu(gate) * up) @ self.down_efd[expert].to(x_nd.dtype)
+
+
+class AttachedExperts(Attached):
+    def __init__(self, layer: ExpertLayer, real_bt: Tensor) -> None:
+        self.layer, self.real_bt = layer, real_bt
+
+    def after_ffn(
+        self, x_btd: Tensor, normed_btd: Tensor, ffn: Callable[[Tensor, Attached], Tensor]
+    ) -> Tensor:
+        p_ne = self.layer.probabilities(normed_btd.flatten(0, 1))
+        self.penalty = BALANCE * self.layer.balance(p_ne[self.real_bt.flatten()])
+        return x_btd + self.layer(normed_btd.flatten(0, 1), p_ne).view_as(x_btd)
+
+
+class Experts(TokenMemory):
+    def __init__(
+        self,
+        memory: MemoryConfig,
+        anchor: AnchorConfig,
+        layers: Sequence[int],
+        draw: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.layers = tuple(layers)
+        self.experts = nn.ModuleList(ExpertLayer(memory, anchor, draw) for _ in layers)
+
+    def attach(
+        self, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, n_layers: int
+    ) -> list[Attached]:
+        attached = [Attached() for _ in range(n_layers)]
+        for layer, experts in zip(self.layers, self.experts, strict=True):
+            attached[layer] = AttachedExperts(cast(ExpertLayer, experts), segments_bt != PADDING)
+        return attached

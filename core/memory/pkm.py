@@ -1,0 +1,99 @@
+"""Product-key memory in place of the FFN, as in Memory+ (arXiv 2412.09764, sec. 3).
+
+A head's query is cut in two; each half meets `keys` half keys, and the best k of each give k^2
+slots of which the best k are read: out of keys^2 slots, without scoring them all.
+y = sum over heads and their slots of softmax(score) V[slot]; the layer adds (y * SiLU(x W1)) W2.
+All layers read one pool of values; queries, keys and gates are a layer's own, without biases.
+W2 starts at zero: at first a layer is as if its FFN were off.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.config import AnchorConfig
+from core.memory.bank import Table
+from core.memory.base import Attached
+from core.memory.tokens import TokenMemory
+from core.memory_config import MemoryConfig
+
+VALUE_LR = 1e-3  # fixed, whatever the anchor's schedule; source: arXiv 2412.09764
+
+
+class KeyLayer(nn.Module):
+    """query_hdk and, per head and half, keys_h2sk; gate and out [d, d]. k is d / 4."""
+
+    def __init__(self, memory: MemoryConfig, anchor: AnchorConfig, draw: torch.Generator) -> None:
+        super().__init__()
+        assert memory.keys and memory.heads and memory.top_k
+        d, half = anchor.d_model, anchor.d_model // 4
+        self.top_k = memory.top_k
+        self.query_hdk = nn.Parameter(torch.empty(memory.heads, d, 2 * half))
+        self.keys_h2sk = nn.Parameter(torch.empty(memory.heads, 2, memory.keys, half))
+        self.gate_dd = nn.Parameter(torch.empty(d, d))
+        self.out_dd = nn.Parameter(torch.zeros(d, d))
+        std = d**-0.5  # as the anchor's own matrices
+        for weight in (self.query_hdk, self.gate_dd):
+            nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std, generator=draw)
+        bound = (2 * half) ** -0.5
+        nn.init.uniform_(self.keys_h2sk, -bound, bound, generator=draw)
+
+    def slots(self, x_nd: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and numbers [h, n, k] of the best slots; a slot is first key x keys + second."""
+        q_h2nk = (x_nd @ self.query_hdk.to(x_nd.dtype)).unflatten(-1, (2, -1)).transpose(1, 2)
+        scores_h2ns = (q_h2nk @ self.keys_h2sk.to(x_nd.dtype).transpose(-1, -2)).float()
+        best, key = scores_h2ns.topk(self.top_k, dim=-1)
+        pairs = (best[:, 0, :, :, None] + best[:, 1, :, None, :]).flatten(-2)
+        n_keys = self.keys_h2sk.shape[2]
+        slots = (key[:, 0, :, :, None] * n_keys + key[:, 1, :, None, :]).flatten(-2)
+        score, which = pairs.topk(self.top_k, dim=-1)
+        return score, slots.gather(-1, which)
+
+    def forward(self, x_nd: Tensor, values: Tensor) -> Tensor:
+        score_hnk, slot_hnk = self.slots(x_nd)
+        slot_n, weight_n = (
+            part.transpose(0, 1).flatten(1) for part in (slot_hnk, score_hnk.softmax(-1))
+        )
+        y_nd = F.embedding_bag(
+            slot_n, values, mode="sum", sparse=True, per_sample_weights=weight_n
+        ).to(x_nd.dtype)
+        gate_nd = F.silu(x_nd @ self.gate_dd.to(x_nd.dtype))
+        return (y_nd * gate_nd) @ self.out_dd.to(x_nd.dtype)
+
+
+class AttachedKeys(Attached):
+    def __init__(self, layer: KeyLayer, values: Tensor) -> None:
+        self.layer, self.values = layer, values
+
+    def after_ffn(
+        self, x_btd: Tensor, normed_btd: Tensor, ffn: Callable[[Tensor, Attached], Tensor]
+    ) -> Tensor:
+        return x_btd + self.layer(normed_btd.flatten(0, 1), self.values).view_as(x_btd)
+
+
+class PKMemory(TokenMemory):
+    def __init__(
+        self,
+        memory: MemoryConfig,
+        anchor: AnchorConfig,
+        layers: Sequence[int],
+        draw: torch.Generator,
+    ) -> None:
+        super().__init__()
+        assert memory.keys
+        self.layers, self.row_lr = tuple(layers), memory.value_lr or VALUE_LR
+        self.keys = nn.ModuleList(KeyLayer(memory, anchor, draw) for _ in layers)
+        values = torch.empty(memory.keys**2, anchor.d_model)
+        values.normal_(std=anchor.d_model**-0.5, generator=draw)
+        self.tables["values"] = Table.of(values, (anchor.d_model,))
+
+    def attach(
+        self, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, n_layers: int
+    ) -> list[Attached]:
+        attached = [Attached() for _ in range(n_layers)]
+        for layer, keys in zip(self.layers, self.keys, strict=True):
+            attached[layer] = AttachedKeys(cast(KeyLayer, keys), self.tables["values"].rows)
+        return attached

@@ -1,0 +1,60 @@
+"""What a memory that each token addresses has in common: dense weights, and rows read sparsely.
+
+Autograd gives the rows that a step read, and those alone, as a sparse gradient; summed over layers,
+heads and micro-batches they become one fetch, which `RowAdamW` applies as it does for blocks.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from core.memory.bank import Fetch, Table
+from core.memory.base import Attached
+
+
+class TokenMemory(nn.Module, ABC):
+    """Parameters of the module are dense and belong to AdamW; `tables` belong to RowAdamW."""
+
+    row_lr: float | None = None  # a rate of the rows' own that no schedule moves
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: dict[str, Table] = {}
+
+    @abstractmethod
+    def attach(
+        self, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, n_layers: int
+    ) -> list[Attached]:
+        """What each of the anchor's layers sees of this batch."""
+
+    def fetched(self) -> list[Fetch]:
+        """The rows that backward passes reached since the last call, with their gradients."""
+        return [
+            fetch for table in self.tables.values() if (fetch := _take_gradient(table)) is not None
+        ]
+
+    def table_state(self) -> dict[str, Tensor]:
+        """Rows, moments and steps of every table by name, without copies."""
+        return {
+            f"{name}.{part}": tensor
+            for name, table in self.tables.items()
+            for part, tensor in table.state().items()
+        }
+
+    def tables_to(self, device: str) -> None:
+        for table in self.tables.values():
+            table.to(device)
+            table.rows.requires_grad_()
+
+
+def _take_gradient(table: Table) -> Fetch | None:
+    if table.rows.grad is None:
+        return None
+    gradient = table.rows.grad.coalesce()
+    table.rows.grad = None
+    reached_u = gradient.values().any(dim=1)  # padding reads rows too, and has no gradient
+    ids = gradient.indices()[0, reached_u]
+    rows = table.rows.detach().index_select(0, ids)
+    rows.grad = gradient.values()[reached_u]
+    return Fetch(table, ids, rows, ids)
