@@ -20,10 +20,11 @@ from typing import Any
 
 from pydantic import Field
 
-from core.config import RunConfig, Section, parse_config, parse_section
+from core.config import RunConfig, parse_config, parse_section
 from core.errors import InputError
 from core.identity import run_id
 from core.reading import read_yaml
+from core.section import Section
 from sweeps.axes import Point, check_axes, count_points, expand_axes, leaves, merge, nest
 from sweeps.names import trial_name
 from sweeps.rates import RATE_KEYS, LearningRates

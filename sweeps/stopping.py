@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a sweep once, in order."""
+"""How a sweep is stopped from outside."""
 
 import signal
 from collections.abc import Iterator
@@ -38,6 +38,7 @@ class Interruption:
 
 @contextmanager
 def stoppable() -> Iterator[Interruption]:
+    """Signals go to an Interruption, and back to who had them."""
     interruption = Interruption()
     before = {number: signal.signal(number, interruption) for number in SIGNALS}
     try:

@@ -7,6 +7,7 @@ tokenizer.json. Shape letters: b batch, t time, d model, h heads, k head dim, f 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class Llama:
         self,
         tokens_bt: Tensor,
         segments_bt: Tensor,
-        memory: Sequence[Attached | None] | None,
+        memory: Sequence[Attached] | None,
         dtype: torch.dtype,
     ) -> Tensor:
         """Hidden states [b, t, d]; `memory` has one entry a layer, None: the bare model."""
@@ -132,10 +133,8 @@ class Llama:
             normed_btd = self._norm(x_btd, f"{name}.input_layernorm")
             x_btd = x_btd + self._attend(normed_btd, mask_b1tt, rotation, f"{name}.self_attn")
             normed_btd = self._norm(x_btd, f"{name}.post_attention_layernorm")
-            x_btd = x_btd + self._ffn(normed_btd, f"{name}.mlp")
-            attached = memory[index] if memory else None
-            if attached is not None:
-                x_btd = x_btd + attached.ffn(normed_btd)
+            attached = memory[index] if memory else Attached()
+            x_btd = attached.after_ffn(x_btd, normed_btd, partial(self._ffn, f"{name}.mlp"))
         return self._norm(x_btd, "model.norm")
 
     def _attend(
@@ -154,7 +153,7 @@ class Llama:
         mixed_bhtk = weight_bhtt @ v_bhtk.repeat_interleave(shared, dim=1)
         return self._linear(mixed_bhtk.transpose(1, 2).flatten(2), f"{name}.o_proj")
 
-    def _ffn(self, x_btd: Tensor, name: str) -> Tensor:
+    def _ffn(self, name: str, x_btd: Tensor, memory: Attached) -> Tensor:
         gate_btf = F.silu(self._linear(x_btd, f"{name}.gate_proj"))
         return self._linear(gate_btf * self._linear(x_btd, f"{name}.up_proj"), f"{name}.down_proj")
 

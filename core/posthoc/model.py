@@ -67,8 +67,7 @@ def ffn_bank(llama: Llama, branching: tuple[int, ...], widths: tuple[int, ...], 
         raise InputError(
             f"{len(widths)} widths for a tree of {len(branching)} levels; give at most one a level"
         )
-    shape = llama.config.shape
-    memory = FFNMemory(range(shape.layers), shape.d_model)
+    memory = FFNMemory(range(llama.config.shape.layers), llama.config.shape)
     return Bank(memory, tree_clusters(branching)[: len(widths)], widths, seed)
 
 

@@ -11,17 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from core.checkpoint import load_weights, save_weights
-from core.config import (
-    Count,
-    CountOrZero,
-    DataConfig,
-    RateOrZero,
-    Runtime,
-    Section,
-    TrainConfig,
-    TreeConfig,
-    parse_section,
-)
+from core.config import DataConfig, Runtime, TrainConfig, TreeConfig, parse_section
 from core.corpus.packages import file_sha256
 from core.corpus.prepare import prepare_windows
 from core.corpus.windows import SplitWindows
@@ -41,6 +31,7 @@ from core.posthoc.model import (
 )
 from core.probes import Subject
 from core.reading import read_yaml
+from core.section import Count, CountOrZero, RateOrZero, Section
 
 SAMPLE_SEED = 0  # the scored windows are the same for every run
 
@@ -104,11 +95,11 @@ def open_posthoc(folder: Path, runtime: Runtime) -> Subject:
     model, file = _model(config, runtime), folder / "bank.safetensors"
     saved = load_weights(file)
     assert model.bank is not None
-    state = model.bank.state()
-    rows = {name: tensor.shape for name, tensor in state.items() if name.endswith(".rows")}
-    if rows != {name: tensor.shape for name, tensor in saved.items()}:
+    rows = {name: x for name, x in model.bank.state().items() if name.endswith(".rows")}
+    if {n: x.shape for n, x in rows.items()} != {n: x.shape for n, x in saved.items()}:
         raise InputError(f"{file}: its blocks are not those of config.yaml; train the run again")
-    model.bank.load_state(state | saved)
+    for name, tensor in rows.items():
+        tensor.copy_(saved[name])
     return Subject(
         posthoc_id(config, runtime.cache),
         "ffn",
