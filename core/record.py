@@ -47,7 +47,7 @@ class RunRecord:
     anchor: str = _column("-", "layers x d_model", "")
     memory_type: str = _column("-", "none, generic, or a type of memory", "none")
     memory_block: str = _column("-", "what a generic block is made of", "")
-    widths: str = _column("-", "memory multiplier r per level", "")
+    widths: str = _column("-", "multiplier r per level, as for the uniform placement", "")
     placement: str = _column("-", "layers that hold memory", "")
     branching: str = _column("-", "children per node, per level of the tree", "")
     embedder: str = _column("-", "what turned keys into vectors", "")
