@@ -34,7 +34,7 @@ class LanguageModel(Protocol):
     def fetch(self, path_bl: Tensor) -> list[Fetch]: ...
 
     def hidden(
-        self, tokens_bt: Tensor, segments_bt: Tensor, fetches: Sequence[Fetch]
+        self, tokens_bt: Tensor, segments_bt: Tensor, fetches: Sequence[Fetch] | None
     ) -> Tensor: ...
 
 
@@ -135,13 +135,13 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     return (order[start : start + BATCH] for start in range(0, len(order), BATCH))
 
 
-def _fetch(model: LanguageModel, path_nl: Paths, rows: list[int]) -> list[Fetch]:
+def _fetch(model: LanguageModel, path_nl: Paths, rows: list[int]) -> list[Fetch] | None:
     if path_nl is None:
-        return []
+        return None
     return model.fetch(torch.from_numpy(path_nl[rows].astype(np.int64)).to(model.device))
 
 
-def _hidden(model: LanguageModel, inputs: Sequence[Ids], fetches: list[Fetch]) -> Tensor:
+def _hidden(model: LanguageModel, inputs: Sequence[Ids], fetches: list[Fetch] | None) -> Tensor:
     """Hidden states [b, t, d]; padding stands behind each text, where causal attention hides it."""
     rows = [torch.tensor(ids) for ids in inputs]
     tokens_bt = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from core.errors import InputError
+
 
 class Status(StrEnum):
     DONE = "done"
@@ -165,8 +167,15 @@ def write_runs(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read_runs(path: Path) -> pd.DataFrame:
-    """runs.csv as a frame with the schema's columns and types; text columns never hold NaN."""
+    """runs.csv as a frame with the schema's columns and types; text columns never hold NaN.
+
+    Columns that a table of an older version lacks get their defaults. Raises InputError for a file
+    that is no table of runs.
+    """
     frame = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
+    if missing := [name for name in ("run_id", "arm", "status") if name not in frame.columns]:
+        raise InputError(f"{path} lacks the columns {', '.join(missing)}; it is no table of runs")
     text = [name for name in frame.columns if name in _TEXT]
     frame[text] = frame[text].fillna("")
-    return frame
+    added = {f.name: f.default for f in fields(RunRecord) if f.name not in frame.columns}
+    return frame.assign(**added)[list(COLUMNS)]

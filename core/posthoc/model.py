@@ -43,7 +43,9 @@ class PostHocModel:
         """The distinct blocks of a batch as leaves; empty without a bank."""
         return self.bank.fetch(path_bl) if self.bank else []
 
-    def hidden(self, tokens_bt: Tensor, segments_bt: Tensor, fetches: Sequence[Fetch]) -> Tensor:
+    def hidden(
+        self, tokens_bt: Tensor, segments_bt: Tensor, fetches: Sequence[Fetch] | None
+    ) -> Tensor:
         """Last hidden states [b, t, d]."""
         memory = None
         if self.bank and fetches:
@@ -51,7 +53,11 @@ class PostHocModel:
         return self.llama(tokens_bt, segments_bt, memory, self.dtype)
 
     def summed_loss(
-        self, rows_bt: Tensor, segments_bt: Tensor, fetches: Sequence[Fetch], scored_bt: Tensor
+        self,
+        rows_bt: Tensor,
+        segments_bt: Tensor,
+        fetches: Sequence[Fetch] | None,
+        scored_bt: Tensor,
     ) -> Tensor:
         """Summed next-token loss in nats of rows [b, t + 1] where `scored_bt` is true."""
         hidden_btd = self.hidden(rows_bt[:, :-1], segments_bt[:, :-1], fetches)
@@ -164,7 +170,7 @@ def mean_loss(
         if first_n is not None:
             first_b1 = torch.from_numpy(first_n[chosen]).to(model.device)[:, None]
             scored_bt = scored_bt & (place_t >= first_b1)
-        fetches = model.fetch(path_bl) if memory else []
+        fetches = model.fetch(path_bl) if memory else None
         total += float(model.summed_loss(rows_bt, segments_bt, fetches, scored_bt))
         tokens += int(scored_bt.sum())
     return total / tokens

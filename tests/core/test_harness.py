@@ -30,7 +30,7 @@ def slow_nats(subject: Subject, ids: list[int], first: int, key: str) -> tuple[f
     """Of the tokens from `first` on; ids start with end-of-text."""
     path = torch.from_numpy(subject.router.route([key]).astype(np.int64))
     tokens = torch.tensor([ids])
-    fetches = [] if subject.memory == "none" else subject.model.fetch(path)
+    fetches = None if subject.memory == "none" else subject.model.fetch(path)
     hidden = subject.model.hidden(tokens, torch.zeros_like(tokens), fetches)
     logprobs = torch.log_softmax(hidden @ subject.model.head_vd.T, -1)[0]
     total = sum(float(logprobs[t - 1, ids[t]]) for t in range(first, len(ids)))

@@ -5,7 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
+from core.errors import InputError
 from core.record import (
     COLUMNS,
     INCIDENTAL,
@@ -60,6 +62,17 @@ def test_an_older_table_without_a_column_still_reads() -> None:
     record = from_row(row)
     assert math.isnan(record.agreement_leaf)
     assert record.cause == ""
+
+
+def test_an_older_table_reads_as_the_schema(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    to_frame([RECORD]).drop(columns=["agreement_leaf", "cause"]).to_csv(path, index=False)
+    frame = read_runs(path)
+    assert list(frame.columns) == list(COLUMNS)
+    assert frame.cause.tolist() == [""]
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="no table of runs"):
+        read_runs(path)
 
 
 def test_every_loss_has_its_columns() -> None:

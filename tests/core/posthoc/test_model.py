@@ -59,7 +59,7 @@ def test_rows_are_led_padded_and_cut(folder: Path) -> None:
 def test_the_bank_starts_as_a_no_op(model: PostHocModel, rows: TextRows) -> None:
     tokens, segments, paths = rows.take(np.arange(6), "cpu")
     with_memory = model.hidden(tokens, segments, model.fetch(paths))
-    assert torch.equal(with_memory, model.hidden(tokens, segments, []))
+    assert torch.equal(with_memory, model.hidden(tokens, segments, None))
 
 
 def test_ffn_memory_is_a_wider_ffn(model: PostHocModel, rows: TextRows) -> None:
@@ -73,7 +73,7 @@ def test_ffn_memory_is_a_wider_ffn(model: PostHocModel, rows: TextRows) -> None:
     for document in range(3):
         wider = dict(model.llama.weights)
         for level, table in model.bank.tables.items():
-            block = table.rows[paths[document, level]].view(3, 3, table.width, 24)
+            block = table.rows[paths[document, level]].view(3, 3, table.shape[-2], 24)
             for layer in range(3):
                 for part, name in enumerate(("gate_proj", "up_proj")):
                     key = f"model.layers.{layer}.mlp.{name}.weight"
@@ -107,7 +107,7 @@ def test_mean_loss_equals_a_loop(model: PostHocModel, rows: TextRows) -> None:
     total, tokens = 0.0, 0
     for row, segments in zip(rows.tokens_nt, rows.segments_nt, strict=True):
         ids = torch.from_numpy(row[segments == 0])[None]
-        hidden = model.hidden(ids[:, :-1], torch.zeros_like(ids[:, :-1]), [])
+        hidden = model.hidden(ids[:, :-1], torch.zeros_like(ids[:, :-1]), None)
         nll = F.cross_entropy((hidden @ model.head_vd.T)[0], ids[0, 1:], reduction="sum")
         total, tokens = total + float(nll), tokens + ids.shape[1] - 1
     assert mean_loss(model, rows, False) == pytest.approx(total / tokens, rel=1e-5)
