@@ -177,5 +177,7 @@ def read_runs(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}; it is no table of runs")
     text = [name for name in frame.columns if name in _TEXT]
     frame[text] = frame[text].fillna("")
-    added = {f.name: f.default for f in fields(RunRecord) if f.name not in frame.columns}
+    added: dict[str, Any] = {
+        f.name: f.default for f in fields(RunRecord) if f.name not in frame.columns
+    }
     return frame.assign(**added)[list(COLUMNS)]

@@ -31,7 +31,7 @@ PATHS = np.array([[0, 0], [0, 1], [1, 2], [1, 3], [0, 1]], np.int32)
 
 @torch.no_grad()
 def slow_logits(model: Model, ids: list[int], path: np.ndarray | None) -> torch.Tensor:
-    fetches = [] if path is None else model.fetch(torch.from_numpy(path.astype(np.int64))[None])
+    fetches = None if path is None else model.fetch(torch.from_numpy(path.astype(np.int64))[None])
     tokens = torch.tensor(ids)[None]
     return model.anchor.logits(model.hidden(tokens, torch.zeros_like(tokens), fetches))[0]
 

@@ -1,0 +1,83 @@
+"""What happens inside a worker, without Ray."""
+
+import os
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from ray import tune
+
+from core.config import Runtime
+from core.errors import InputError
+from sweeps import trial as trials
+from sweeps.grid import Trial, load_grid
+from sweeps.store import Store
+from sweeps.trial import Reports, run_trial, trial_settings
+
+
+@pytest.fixture
+def trial(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    monkeypatch.chdir(tmp_path)
+    return load_grid(str(tiny)).trials[0]
+
+
+def test_an_error_is_kept_as_a_failure_and_does_not_reach_ray(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_run(*given: object) -> None:
+        raise InputError("no text; give more")
+
+    monkeypatch.setattr("core.train.train_run", train_run)
+    run_trial({"trial": trial_settings(trial, Runtime())})
+    failure = Store(Path("results")).failure(trial.run_id)
+    assert failure is not None
+    assert (failure.status, failure.cause) == ("failed", "InputError: no text; give more")
+    assert failure.arm == "dense"
+
+
+def test_a_success_forgets_the_failure_before(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(Path("results"))
+    store.write_failure(trial, "OSError: disk full")
+    monkeypatch.setattr("core.train.train_run", lambda *given: None)
+    run_trial({"trial": trial_settings(trial, Runtime())})
+    assert store.failure(trial.run_id) is None
+
+
+def test_a_run_in_other_hands_is_not_trained_twice(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "ORPHAN_WAIT", 0.0)
+    monkeypatch.setattr("core.train.train_run", lambda *given: pytest.fail("trained"))
+    store = Store(Path("results"))
+    folder = store.run_folder(trial.run_id)
+    folder.mkdir(parents=True)
+    with FileLock(folder / "lock"):
+        run_trial({"trial": trial_settings(trial, Runtime())})
+    failure = store.failure(trial.run_id)
+    assert failure is not None
+    assert "another process trains in" in failure.cause
+
+
+def test_a_worker_elsewhere_reads_relative_paths_as_the_driver_does(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr("core.train.train_run", lambda *given: seen.append(Path.cwd()))
+    settings = {"trial": trial_settings(trial, Runtime())}
+    os.chdir("/")
+    run_trial(settings)
+    assert seen == [tmp_path]
+
+
+def test_points_are_gathered_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[list[dict[str, float]]] = []
+    monkeypatch.setattr(tune, "report", lambda metrics: sent.append(metrics["points"]))
+    now = iter([0.0, 0.4, 0.8, 1.2, 1.2, 1.5, 1.6])
+    monkeypatch.setattr("sweeps.trial.time.monotonic", lambda: next(now))
+    reports = Reports()
+    for step in range(4):
+        reports.add({"step": step})
+    reports.flush()
+    assert sent == [[{"step": 0}, {"step": 1}, {"step": 2}], [{"step": 3}]]
