@@ -1,0 +1,230 @@
+"""What an arm is worth: the dense model that reaches the same loss, and paired differences.
+
+Two arms are compared over the seeds that both have: a seed fixes the initial anchor and the order
+of the data, so its part of the noise cancels. With two seeds there is a range and no interval.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.interpolate import PchipInterpolator
+from scipy.optimize import isotonic_regression
+
+from analysis.law import Floats
+from analysis.result import FitResult
+
+DENSE = "none"  # memory_type
+LEAST_SEEDS = 3  # for an interval
+LEVEL, POWER = 0.95, 0.8
+# What a multiplier can be counted in: column, and words.
+MEASURES = {
+    "n_runtime": "runtime parameters",
+    "n_anchor": "anchor parameters",
+    "train_flops": "training FLOPs",
+    "bytes_held": "bytes held at inference",
+}
+POINT = ["arm", "anchor", "memory_type", "placement", "n_anchor", "n_fetched", "n_bank", "tokens"]
+BYTES_BF16 = 2
+
+
+def with_bytes_held(runs: pd.DataFrame) -> pd.DataFrame:
+    """Adds `bytes_held`: anchor, embeddings and the whole bank, in bf16."""
+    held = BYTES_BF16 * (runs["n_anchor"] + runs["n_embed"] + runs["n_bank"])
+    return runs.assign(bytes_held=held)
+
+
+@dataclass(frozen=True)
+class DenseCurve:
+    """Loss of dense runs against a measure of size, non-increasing, joined by monotone cubics."""
+
+    size_n: Floats  # ascending
+    loss_n: Floats  # means over seeds
+
+    def inside(self, loss: float) -> bool:
+        return bool(self.loss_n[-1] <= loss <= self.loss_n[0])
+
+    def size_at(self, loss: float) -> float:
+        """The dense size with this loss; NaN outside the range."""
+        if not self.inside(loss):
+            return float("nan")
+        distinct = np.concatenate([[True], np.diff(self.loss_n) < 0])
+        loss_n, log_n = self.loss_n[distinct][::-1], np.log(self.size_n[distinct])[::-1]
+        if len(loss_n) < 2:
+            return float("nan")
+        return float(np.exp(PchipInterpolator(loss_n, log_n)(loss)))
+
+    def loss_at(self, size: float) -> float:
+        """The loss of a dense model of this size; NaN outside the range."""
+        if len(self.size_n) < 2 or not self.size_n[0] <= size <= self.size_n[-1]:
+            return float("nan")
+        return float(PchipInterpolator(np.log(self.size_n), self.loss_n)(np.log(size)))
+
+
+def dense_curve(runs: pd.DataFrame, loss: str, measure: str) -> DenseCurve | None:
+    """Seed means of the dense runs, made monotone; None with fewer than two sizes."""
+    dense = runs[(runs["memory_type"] == DENSE) & runs[loss].notna()]
+    means = dense.groupby(measure)[loss].mean().sort_index()
+    if len(means) < 2:
+        return None
+    monotone = isotonic_regression(means.to_numpy(), increasing=False).x
+    return DenseCurve(means.index.to_numpy(dtype=float), np.asarray(monotone))
+
+
+def multipliers(
+    runs: pd.DataFrame, loss: str, measure: str = "n_runtime", fit: FitResult | None = None
+) -> pd.DataFrame:
+    """Dense-equivalent multiplier of each augmented point, at its own number of tokens.
+
+    Columns: POINT, loss, size, equivalent, multiplier, low, high, interval, basis, seeds.
+    Equivalent and size are in `measure`; multiplier = equivalent / size. Outside the dense range
+    the value comes from `fit` (a law in N alone or in N and D, fitted to the dense runs in
+    `measure`) if it converged.
+    """
+    runs = with_bytes_held(runs[runs[loss].notna()])
+    rows = []
+    for point, group in runs[runs["memory_type"] != DENSE].groupby(POINT, sort=True):
+        same_tokens = runs[runs["tokens"] == group["tokens"].iloc[0]]
+        rows.append(
+            dict(zip(POINT, point, strict=True))
+            | _multiplier(group, same_tokens, loss, measure, fit)
+        )
+    return pd.DataFrame(rows)
+
+
+def _multiplier(
+    group: pd.DataFrame, same_tokens: pd.DataFrame, loss: str, measure: str, fit: FitResult | None
+) -> dict[str, Any]:
+    mean, size = float(group[loss].mean()), float(group[measure].iloc[0])
+    curve = dense_curve(same_tokens, loss, measure)
+    equivalent = curve.size_at(mean) if curve else float("nan")
+    basis = "interpolated"
+    if not np.isfinite(equivalent):
+        equivalent, basis = _from_fit(fit, mean, float(group["tokens"].iloc[0]))
+    ratios = []
+    for seed, row in group.groupby("seed"):
+        own = dense_curve(same_tokens[same_tokens["seed"] == seed], loss, measure)
+        ratios.append(own.size_at(float(row[loss].mean())) / size if own else float("nan"))
+    low, high, words = log_interval(np.array(ratios))
+    return {
+        "loss": mean,
+        "size": size,
+        "equivalent": equivalent,
+        "multiplier": equivalent / size,
+        "low": low,
+        "high": high,
+        "interval": words,
+        "basis": basis,
+        "seeds": len(ratios),
+    }
+
+
+def _from_fit(fit: FitResult | None, loss: float, tokens: float) -> tuple[float, str]:
+    """The N at which a converged fit has this loss."""
+    where = "outside the dense range"
+    if fit is None or not fit.converged:
+        return float("nan"), f"{where}: no value, the dense fit did not converge"
+    size_n = np.geomspace(1e2, 1e13, 4000)
+    loss_n = fit.predict({"N": size_n, "D": np.full(size_n.size, tokens)})
+    if not loss_n[-1] < loss < loss_n[0]:
+        return float("nan"), f"{where}: no dense model of any size reaches this loss by the fit"
+    return float(
+        np.exp(np.interp(loss, loss_n[::-1], np.log(size_n)[::-1]))
+    ), f"{where}: extrapolated"
+
+
+def log_interval(ratio_s: Floats) -> tuple[float, float, str]:
+    """Interval of a ratio from one value a seed; its range where the seeds are too few."""
+    ratio_s = ratio_s[np.isfinite(ratio_s)]
+    if len(ratio_s) == 0:
+        return float("nan"), float("nan"), "none: no seed lies inside its own dense range"
+    low, high, words = t_summary(np.log(ratio_s))
+    return float(np.exp(low)), float(np.exp(high)), words
+
+
+def t_summary(values: Floats) -> tuple[float, float, str]:
+    """Interval of a mean of paired values, and in words what it is; the range of fewer than
+    three.
+    """
+    if len(values) < LEAST_SEEDS:
+        return float(values.min()), float(values.max()), f"{len(values)} seeds: range, no interval"
+    tail = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
+    half = float(tail * values.std(ddof=1) / np.sqrt(len(values)))
+    middle = float(values.mean())
+    return middle - half, middle + half, f"95 %, paired over {len(values)} seeds"
+
+
+def paired_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) -> pd.DataFrame:
+    """Loss of `arm` minus that of `against`, seed by seed, at equal anchor and tokens.
+
+    `against` is an arm's name, or "dense at equal runtime": the same seed's dense curve at N + M.
+    Columns: POINT, difference, low, high, interval, seeds, detectable. `detectable` is the
+    smallest true difference that this many seeds would have shown (5 % level, 80 % power), from
+    the seeds' spread pooled over the sizes; NaN where nothing was repeated.
+    """
+    runs = runs[runs[loss].notna()]
+    points = [
+        (point, _differences(group, runs, against, loss))
+        for point, group in runs[runs["arm"] == arm].groupby(POINT, sort=True)
+    ]
+    spread, free = _pooled([d for _, d in points])
+    rows = []
+    for point, d in points:
+        if not len(d):
+            continue
+        low, high, words = t_summary(d)
+        rows.append(
+            dict(zip(POINT, point, strict=True))
+            | {
+                "against": against,
+                "difference": float(d.mean()),
+                "low": low,
+                "high": high,
+                "interval": words,
+                "seeds": len(d),
+                "detectable": smallest_detectable(spread, len(d), free),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+EQUAL_RUNTIME = "dense at equal runtime"
+
+
+def _differences(group: pd.DataFrame, runs: pd.DataFrame, against: str, loss: str) -> Floats:
+    here = runs[runs["tokens"] == group["tokens"].iloc[0]]
+    out = []
+    for seed, row in group.groupby("seed"):
+        paired = here[here["seed"] == seed]
+        if against == EQUAL_RUNTIME:
+            curve = dense_curve(paired, loss, "n_runtime")
+            other = curve.loss_at(float(row["n_runtime"].iloc[0])) if curve else float("nan")
+        else:
+            same = paired[(paired["arm"] == against) & (paired["anchor"] == row["anchor"].iloc[0])]
+            sized = same[same["n_fetched"] == row["n_fetched"].iloc[0]]
+            other = (
+                float((sized if len(sized) else same)[loss].mean()) if len(same) else float("nan")
+            )
+        out.append(float(row[loss].mean()) - other)
+    values = np.array(out)
+    return values[np.isfinite(values)]
+
+
+def _pooled(samples: Sequence[Floats]) -> tuple[float, int]:
+    """Standard deviation within samples, and its degrees of freedom."""
+    free = sum(max(len(s) - 1, 0) for s in samples)
+    if free == 0:
+        return float("nan"), 0
+    squares = sum(float(((s - s.mean()) ** 2).sum()) for s in samples if len(s) > 1)
+    return float(np.sqrt(squares / free)), free
+
+
+def smallest_detectable(spread: float, seeds: int, free: int) -> float:
+    """Two-sided test at 5 %, power 80 %, standard deviation `spread` of one paired difference."""
+    if free < 1:
+        return float("nan")
+    tail = stats.t.ppf(1 - (1 - LEVEL) / 2, free) + stats.t.ppf(POWER, free)
+    return float(tail * spread / np.sqrt(seeds))

@@ -1,0 +1,41 @@
+"""Compiling: once a version of the sources, whoever imports them.
+
+numba keeps compiled code on disk, but looks only at the file of the function itself: a change in
+kernels.py would leave newton.py with the old kernels. So what is kept lies in a folder named after
+all three files.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+from numba import config, njit
+
+F = TypeVar("F", bound=Callable[..., object])
+SOURCES = ("elementary.py", "kernels.py", "newton.py")
+# Sums may be reordered, so that they run in vector registers; infinities keep their meaning.
+FAST = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def _keep_apart() -> None:
+    """Where the package can be written to, and nobody has chosen a folder; else as numba would."""
+    here = Path(__file__).parent
+    if config.CACHE_DIR or not os.access(here, os.W_OK):
+        return
+    text = b"".join((here / name).read_bytes() for name in SOURCES)
+    config.CACHE_DIR = str(here / "__pycache__" / f"numba-{hashlib.sha256(text).hexdigest()[:12]}")
+
+
+_keep_apart()
+
+
+def compiled(function: F) -> F:
+    """Compiled on first use, and kept on disk for later processes."""
+    return cast(F, njit(cache=True, fastmath=FAST, error_model="numpy")(function))
+
+
+def compiled_in_order(function: F) -> F:
+    """The same, with every sum left as it is written: (x + a) - a must not become x."""
+    return cast(F, njit(cache=True, fastmath={"contract"}, error_model="numpy")(function))

@@ -1,0 +1,122 @@
+"""What a fit says: parameters, and how far they can be trusted. Frozen."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.law import Floats, Law, Table
+from analysis.objectives import Objective
+
+
+class FitStatus(StrEnum):
+    """Everything but CONVERGED is a warning."""
+
+    CONVERGED = "converged"
+    NOT_CONVERGED = "not converged"
+    NOT_ENOUGH_DATA = "not enough data"
+    FLAT = "flat direction"
+    AT_BOUND = "at a bound"
+    STARTS_DISAGREE = "starts disagree"
+    DUPLICATED_ROWS = "duplicated rows"
+
+
+@dataclass(frozen=True)
+class Interval:
+    low: float
+    high: float
+    level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """One law fitted to one table. `parameters` are NaN where the data were too few to fit at
+    all.
+    """
+
+    law: Law
+    objective: Objective
+    theta: Floats  # fitted coordinates, see laws.py
+    parameters: Mapping[str, float]
+    value: float  # objective as the plain sum over rows
+    status: FitStatus
+    reason: str  # why the status is not `converged`, or empty
+    notes: tuple[str, ...]  # what else a reader should know
+    n: int
+    configurations: int
+    starts: int
+    agreeing: int  # starts that reached the reported minimum
+    gradient: float  # largest slope of the scaled objective that is left
+    condition: float  # of the Jacobian, columns scaled to one length
+    residuals: Floats  # [n], in the objective's unit
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+
+    @property
+    def converged(self) -> bool:
+        return self.status is FitStatus.CONVERGED
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a curve at all."""
+        return bool(np.isfinite(self.theta).all())
+
+    def predict(self, x: Table) -> Floats:
+        """Predicted loss [n] at the inputs x."""
+        return self.law.curve(
+            self.parameters, {k: np.asarray(v, dtype=float) for k, v in x.items()}
+        )
+
+    def describe(self) -> str:
+        """Status, and why, in one phrase."""
+        return f"{self.status}: {self.reason}" if self.reason else str(self.status)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; numbers that are not finite become null."""
+        intervals = {
+            name: {
+                "low": _plain(i.low),
+                "high": _plain(i.high),
+                "level": i.level,
+                "method": i.method,
+            }
+            for name, i in self.intervals.items()
+        }
+        return {
+            "law": self.law.name,
+            "formula": self.law.formula,
+            "source": self.law.source,
+            "inputs": list(self.law.inputs),
+            "parameters": {name: _plain(value) for name, value in self.parameters.items()},
+            "units": dict(self.law.units),
+            "objective_name": self.objective.name,
+            "delta": _plain(self.objective.delta),
+            "objective": _plain(self.value),
+            "status": str(self.status),
+            "reason": self.reason,
+            "notes": list(self.notes),
+            "n": self.n,
+            "configurations": self.configurations,
+            "starts": self.starts,
+            "agreeing": self.agreeing,
+            "gradient": _plain(self.gradient),
+            "condition": _plain(self.condition),
+            "residuals": [_plain(r) for r in self.residuals],
+            "intervals": intervals,
+        }
+
+    def write(self, path: Path) -> None:
+        """fit.json, in one move."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        partial.replace(path)
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,109 @@
+"""How figures look and how they are written: readable in black and white, the same bytes every
+time.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+RC: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#555555",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "savefig.dpi": 160,
+    "svg.hashsalt": "memscale",  # ids inside an SVG depend on nothing but this
+    "svg.fonttype": "path",
+}
+# Grey levels far apart, and a marker and a line style each: nothing rests on colour alone.
+COLOURS = ("#111111", "#c0392b", "#2c6fb3", "#7f8c8d", "#d99a00", "#4b8b3b", "#8e5ea2", "#00838f")
+NO_METADATA: Any = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure, the data that it shows, and what it says."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+    data: pd.DataFrame
+
+
+def look(index: int) -> dict[str, Any]:
+    """Colour, marker and line style of the index-th series."""
+    i = index % len(COLOURS)
+    return {"color": COLOURS[i], "marker": MARKERS[i], "linestyle": LINES[i]}
+
+
+def canvas(
+    columns: int = 1, rows: int = 1, width: float = 4.6, height: float = 3.3
+) -> tuple[Figure, list[Axes]]:
+    """A figure and its axes, row by row."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(axes.ravel())
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an SVG element, without XML header or date."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(RC):
+        figure.savefig(buffer, format="svg", metadata=NO_METADATA)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def save(plot: Plot, folder: Path, command: str) -> list[Path]:
+    """NAME.png, NAME.svg and NAME.csv (the command in its first line), each in one move."""
+    folder.mkdir(parents=True, exist_ok=True)
+    png = io.BytesIO()
+    with matplotlib.rc_context(RC):
+        plot.figure.savefig(png, format="png", metadata={"Software": None})
+    table = f"# {command}\n" + plot.data.to_csv(index=False)
+    contents = {
+        ".png": png.getvalue(),
+        ".svg": to_svg(plot.figure).encode(),
+        ".csv": table.encode(),
+    }
+    return [
+        _write(folder / f"{plot.name}{suffix}", content) for suffix, content in contents.items()
+    ]
+
+
+def _write(path: Path, content: bytes) -> Path:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+    return path
+
+
+def count(value: float) -> str:
+    """12_345_678 as 12.3M."""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.0f}"

@@ -1,0 +1,75 @@
+"""Multipliers and paired differences against the truth that the runs were made with."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.compare import (
+    EQUAL_RUNTIME,
+    dense_curve,
+    log_interval,
+    multipliers,
+    paired_differences,
+    smallest_detectable,
+)
+from analysis.runs import one_count_a_budget
+from tests.analysis.conftest import WORTH, make_runs, true_loss
+
+
+def exact(seeds: int = 3) -> pd.DataFrame:
+    frame = make_runs(seeds, noise=0.0)
+    return one_count_a_budget(frame[frame["status"] == "done"])
+
+
+def test_multiplier_is_the_one_that_was_put_in() -> None:
+    table = multipliers(exact(), "loss_test_prefix")
+    ffn = table[table["arm"] == "ffn"]
+    truth = (ffn["n_anchor"] + WORTH * ffn["n_fetched"]) / (ffn["n_anchor"] + ffn["n_fetched"])
+    np.testing.assert_allclose(ffn["multiplier"], truth, rtol=0.01)  # interpolation, not noise
+    assert set(ffn["basis"]) == {"interpolated"}
+    generic = table[table["arm"] == "generic"]
+    np.testing.assert_allclose(generic["multiplier"], 1.0, rtol=0.01)
+
+
+def test_what_a_seed_does_to_every_arm_cancels() -> None:
+    table = multipliers(exact(5), "loss_test_prefix")
+    assert (table["interval"] == "95 %, paired over 5 seeds").all()
+    assert (np.log(table["high"] / table["low"]) < 1e-6).all()
+
+
+def test_outside_the_dense_range_is_said() -> None:
+    frame = exact()
+    small = frame[(frame["memory_type"] != "none") | (frame["n_anchor"] <= 110_000)]
+    table = multipliers(small, "loss_test_prefix")
+    largest = table[(table["arm"] == "ffn") & (table["anchor"] == "4x64")].iloc[0]
+    assert np.isnan(largest["multiplier"])
+    assert "outside the dense range" in largest["basis"]
+
+
+def test_two_seeds_give_a_range_and_say_so() -> None:
+    assert log_interval(np.array([1.1, 1.3]))[2] == "2 seeds: range, no interval"
+    assert log_interval(np.array([1.1, 1.2, 1.3]))[2] == "95 %, paired over 3 seeds"
+
+
+def test_paired_difference_to_dense_at_equal_runtime() -> None:
+    table = paired_differences(exact(), "ffn", EQUAL_RUNTIME, "loss_test_prefix")
+    n, m = table["n_anchor"], table["n_fetched"]
+    truth = [true_loss(a + WORTH * b) - true_loss(a + b) for a, b in zip(n, m, strict=True)]
+    np.testing.assert_allclose(table["difference"], truth, atol=5e-3)
+
+
+def test_smallest_detectable_effect_against_simulation() -> None:
+    """A true effect of that size is found in 80 % of studies."""
+    rng = np.random.default_rng(0)
+    effect = smallest_detectable(1.0, 6, 5)
+    d = rng.normal(effect, 1.0, (20_000, 6))
+    t = d.mean(1) / (d.std(1, ddof=1) / np.sqrt(6))
+    assert np.mean(np.abs(t) > 2.5706) == pytest.approx(0.8, abs=0.03)
+
+
+def test_dense_curve_is_monotone_even_where_the_runs_are_not() -> None:
+    frame = exact(1)
+    frame.loc[frame["anchor"].eq("4x96") & frame["arm"].eq("dense"), "loss_test_prefix"] = 9.0
+    curve = dense_curve(frame, "loss_test_prefix", "n_runtime")
+    assert curve is not None
+    assert (np.diff(curve.loss_n) <= 0).all()
