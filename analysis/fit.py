@@ -164,14 +164,14 @@ def _judge(
     agreeing: int,
 ) -> tuple[FitStatus, str]:
     """The first trouble there is, gravest first."""
-    if not gradient <= 100 * TOLERANCE:
-        return FitStatus.NOT_CONVERGED, f"a slope of {gradient:.1g} is left in the scaled objective"
     free = prepared.configurations - len(law.parameters)
     if free < 1:
         return (
             FitStatus.NOT_ENOUGH_DATA,
             f"{len(law.parameters)} parameters from {prepared.configurations} configurations",
         )
+    if not gradient <= 100 * TOLERANCE:
+        return FitStatus.NOT_CONVERGED, f"a slope of {gradient:.1g} is left in the scaled objective"
     if condition > FLAT:
         return FitStatus.FLAT, f"the data cannot tell {', '.join(loose)} apart"
     held = _at_bound(law, prepared, phi)

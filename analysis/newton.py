@@ -21,8 +21,8 @@ from analysis.kernels import (
     reweigh,
 )
 
-NARROWING = 0.1  # of delta, once a step promises less than
-SETTLED = 0.1  # of the objective
+NARROWING = 0.2  # of delta, once a step promises less than
+SETTLED = 0.01  # of the objective
 WIDEST = 0.5  # nats
 
 
@@ -168,7 +168,7 @@ def minimise(
         found = objective(trial, q, width, work)
         used += 1
         if not found <= value + 1e-14 * abs(value):
-            damping = max(damping * 8.0, 1e-6)
+            damping = max(damping * 5.0, 5e-2)
             if damping > 1e12:
                 break
             continue
