@@ -59,7 +59,9 @@ def test_truth_is_recovered_without_noise(law: Law, objective: str) -> None:
     assert dict(result.parameters) == pytest.approx(TRUTHS[law.name], rel=1e-6)
 
 
-@pytest.mark.parametrize("law", [law for law in LAWS.values() if "M" in law.inputs], ids=str)
+@pytest.mark.parametrize(
+    "law", [law for law in LAWS.values() if "M" in law.inputs], ids=lambda law: law.name
+)
 def test_memory_laws_are_dense_without_memory(law: Law) -> None:
     x = spread()
     x = {**x, "M": np.zeros(80), "W": np.zeros(80)}
@@ -71,7 +73,9 @@ def test_memory_laws_are_dense_without_memory(law: Law) -> None:
     )
 
 
-@pytest.mark.parametrize("law", [law for law in LAWS.values() if "M" in law.inputs], ids=str)
+@pytest.mark.parametrize(
+    "law", [law for law in LAWS.values() if "M" in law.inputs], ids=lambda law: law.name
+)
 def test_without_memory_in_the_data_its_terms_are_flat(law: Law) -> None:
     x = spread()
     x = {**x, "M": np.zeros(80), "W": np.zeros(80)}
