@@ -152,7 +152,7 @@ def minimise(
     width = max(delta, WIDEST) if np.isfinite(delta) else delta
     value = objective(theta, q, width, work)
     differentiate(theta, q, work, gradient, hessian, metric)
-    damping, slope, used = 1e-3, np.inf, 1
+    damping, slope, used = 1e-2, np.inf, 1
     while used < MAX_STEPS:
         slope = _projected(theta, gradient, lower, upper)
         if width <= delta and slope <= tolerance:
@@ -168,12 +168,12 @@ def minimise(
         found = objective(trial, q, width, work)
         used += 1
         if not found <= value + 1e-14 * abs(value):
-            damping = max(damping * 30.0, 3e-2)
+            damping = max(damping * 5.0, 5e-2)
             if damping > 1e12:
                 break
             continue
         gain = (value - found) / -change if change < 0 else 0.0
-        damping = max(damping * 0.03, 1e-9) if gain > 0.5 else damping * (1.0 if gain > 0.1 else 4.0)
+        damping = max(damping * 0.1, 1e-9) if gain > 0.5 else damping * (1.0 if gain > 0.1 else 4.0)
         theta[:] = trial
         value = found
         if width > delta and -change < SETTLED * value:
