@@ -45,7 +45,8 @@ class Design:
         return np.asarray(np.linalg.solve(self.change_pp, moved), dtype=float)
 
     def to_phi(self, theta: Floats) -> Floats:
-        return self.change_pp @ theta + self.shift_p
+        """The inverse of `to_theta`."""
+        return ((self.change_pp @ theta).T + self.shift_p).T
 
     def under(self, objective: Objective, y: Floats, weight_n: Floats) -> Problem:
         """The problem under an objective; weights are scaled so that 1 % residuals give about 1."""

@@ -168,7 +168,7 @@ def minimise(
         found = objective(trial, q, width, work)
         used += 1
         if not found <= value + 1e-14 * abs(value):
-            damping = max(damping * 5.0, 5e-2)
+            damping = max(damping * 8.0, 1e-2)
             if damping > 1e12:
                 break
             continue

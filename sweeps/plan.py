@@ -103,19 +103,6 @@ def _run_plan(standing: Standing) -> dict[str, Any]:
     }
 
 
-PLAN_HEADER = (
-    "run",
-    "N",
-    "embed",
-    "M",
-    "bank",
-    "tokens",
-    "FLOP",
-    "tokens per block parameter",
-    "state",
-)
-
-
 def show_plan(described: dict[str, Any]) -> str:
     """The same as text: a line a run, then the sums."""
     runs = described["runs"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.fit import fit
-from analysis.intervals import bootstrap, expanded, with_intervals
+from analysis.intervals import bootstrap, corrected, with_intervals
 from analysis.law import Law
 from analysis.memory_laws import LAWS, find_law
 from analysis.objectives import find_objective
@@ -137,13 +137,18 @@ def test_intervals_cover_the_truth_in_a_smaller_study() -> None:
     assert all(share >= 0.86 for share in shares.values()), shares
 
 
-def test_expanded_percentiles_widen_towards_students_t() -> None:
+def test_corrected_percentiles_without_bias_are_students() -> None:
     values = np.random.default_rng(0).normal(0, 1, 200_000)
-    plain = expanded(values, 10_000, 2)
-    small = expanded(values, 10, 5)
-    assert plain.high == pytest.approx(1.96, abs=0.03)
-    # t quantile 2.5706 at 5 degrees of freedom, times sqrt(10 / 5)
-    assert small.high == pytest.approx(2.5706 * np.sqrt(2), abs=0.15)
+    assert corrected(values, 0.0, 10_000, 2).high == pytest.approx(1.96, abs=0.03)
+    assert corrected(values, 0.0, 10, 5).high == pytest.approx(2.5706, abs=0.05)
+
+
+def test_corrected_percentiles_move_against_the_bias() -> None:
+    """Draws that lie one half too high: the interval is that of the estimate, mirrored."""
+    values = np.random.default_rng(0).normal(0.5, 1, 200_000)
+    own = corrected(values, 0.0, 10_000, 2)
+    assert own.low == pytest.approx(0.5 - 1.0 - 1.96, abs=0.04)
+    assert own.high == pytest.approx(0.5 - 1.0 + 1.96, abs=0.04)
 
 
 def test_seed_of_the_bootstrap_does_not_move_the_estimate() -> None:
