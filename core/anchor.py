@@ -12,6 +12,7 @@ Shape letters: b batch, t time, d model, h heads, k head dim, f FFN, v vocabular
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,19 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, x.shape[-1:], self.gain.to(x.dtype), EPSILON)
 
 
+class Positions(NamedTuple):
+    """What attention knows of where tokens stand: the same in every layer."""
+
+    mask_b1tt: Tensor
+    rotation: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, segments_bt: Tensor, config: AnchorConfig, dtype: torch.dtype) -> "Positions":
+        """Of packed documents [b, t]."""
+        rotation = rotary(segments_bt.shape[1], config, dtype, segments_bt.device)
+        return cls(attention_mask(segments_bt, dtype), rotation)
+
+
 class Attention(nn.Module):
     def __init__(self, config: AnchorConfig) -> None:
         super().__init__()
@@ -53,17 +67,12 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = RMSNorm(width), RMSNorm(width)
         self.out = Linear(width, config.d_model, scale=1 / math.sqrt(2 * config.layers))
 
-    def forward(
-        self,
-        x_btd: Tensor,
-        mask_b1tt: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        memory: Attached,
-    ) -> Tensor:
+    def forward(self, x_btd: Tensor, positions: Positions, memory: Attached) -> Tensor:
         q, k, v = memory.project("qkv", x_btd, self.qkv(x_btd)).chunk(3, dim=-1)
         q_bhtk, k_bhtk = self._split(self.q_norm(q)), self._split(self.k_norm(k))
-        rotated_bhtk = rotate(q_bhtk, rotation) * self.head_dim**-0.5
-        scores_bhtt = rotated_bhtk @ rotate(k_bhtk, rotation).transpose(-1, -2) + mask_b1tt
+        rotated_bhtk = rotate(q_bhtk, positions.rotation) * self.head_dim**-0.5
+        scores_bhtt = rotated_bhtk @ rotate(k_bhtk, positions.rotation).transpose(-1, -2)
+        scores_bhtt = scores_bhtt + positions.mask_b1tt
         mixed_bhtk = memory.mix(q_bhtk, scores_bhtt.softmax(-1) @ self._split(v))
         mixed_btw = mixed_bhtk.transpose(1, 2).flatten(2)
         return memory.project("out", mixed_btw, self.out(mixed_btw))
@@ -100,15 +109,9 @@ class Layer(nn.Module):
         self.ffn_norm = RMSNorm(config.d_model)
         self.ffn: FFN | NoFFN = FFN(config)
 
-    def forward(
-        self,
-        x_btd: Tensor,
-        mask_b1tt: Tensor,
-        rotation: tuple[Tensor, Tensor],
-        memory: Attached,
-    ) -> Tensor:
+    def forward(self, x_btd: Tensor, positions: Positions, memory: Attached) -> Tensor:
         x_btd = memory.before_attention(x_btd)
-        x_btd = x_btd + self.attention(self.attention_norm(x_btd), mask_b1tt, rotation, memory)
+        x_btd = x_btd + self.attention(self.attention_norm(x_btd), positions, memory)
         return memory.after_ffn(x_btd, self.ffn_norm(x_btd), self.ffn)
 
 
@@ -149,10 +152,9 @@ class Anchor(nn.Module):
     ) -> Tensor:
         """Hidden states [b, t, d] in `dtype`; `memory` has one entry a layer, or none."""
         x_btd = F.embedding(tokens_bt, self.embedding).to(dtype)
-        mask_b1tt = attention_mask(segments_bt, dtype)
-        rotation = rotary(tokens_bt.shape[1], self.config, x_btd)
+        positions = Positions.of(segments_bt, self.config, dtype)
         for layer, attached in zip(self.layers, memory or self.bare, strict=True):
-            x_btd = layer(x_btd, mask_b1tt, rotation, attached)
+            x_btd = layer(x_btd, positions, attached)
         return self.norm(x_btd)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -176,13 +178,15 @@ def attention_mask(segments_bt: Tensor, dtype: torch.dtype) -> Tensor:
     return mask_btt.masked_fill_(~(same_btt & causal_tt), -torch.inf)[:, None]
 
 
-def rotary(t: int, config: AnchorConfig, like: Tensor) -> tuple[Tensor, Tensor]:
+def rotary(
+    t: int, config: AnchorConfig, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """Cosines and sines [t, k] of RoPE, half-split layout. Source: arXiv 2104.09864."""
     half = config.head_dim // 2
-    pair_k = torch.arange(half, dtype=torch.float64, device=like.device)
-    position_t = torch.arange(t, dtype=torch.float64, device=like.device)
+    pair_k = torch.arange(half, dtype=torch.float64, device=device)
+    position_t = torch.arange(t, dtype=torch.float64, device=device)
     angle_tk = torch.outer(position_t, config.rope_base ** (-pair_k / half)).repeat(1, 2)
-    return angle_tk.cos().to(like.dtype), angle_tk.sin().to(like.dtype)
+    return angle_tk.cos().to(dtype), angle_tk.sin().to(dtype)
 
 
 def rotate(x_bhtk: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from core.memory.base import Attached, BlockMemory
+from core.memory.base import Attached, BlockMemory, per_layer
 
 
 @dataclass
@@ -99,10 +99,8 @@ class Bank:
             for f in fetches
         ]
         block = torch.cat(blocks, dim=-2)
-        attached = [Attached() for _ in range(n_layers)]
-        for site, layer in enumerate(self.memory.layers):
-            attached[layer] = self.memory.attach(block[:, site])
-        return attached
+        attached = map(self.memory.attach, block.unbind(1))
+        return per_layer(attached, self.memory.layers, n_layers)
 
     def to(self, device: str) -> "Bank":
         for table in self.tables.values():

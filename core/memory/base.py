@@ -1,7 +1,7 @@
 """What a memory gives the anchor, and what the bank asks of a type that lives in blocks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -42,6 +42,12 @@ class Attached:
     ) -> Tensor:
         """The residual stream behind the FFN; a type that replaces the FFN does not call it."""
         return x_btd + ffn(normed_btd, self)
+
+
+def per_layer(attached: Iterable[Attached], layers: Sequence[int], n_layers: int) -> list[Attached]:
+    """What each of the anchor's layers sees: `attached` in turn at `layers`, nothing elsewhere."""
+    at = dict(zip(layers, attached, strict=True))
+    return [at.get(layer, Attached()) for layer in range(n_layers)]
 
 
 class BlockMemory(ABC):

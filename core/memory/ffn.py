@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.anchor import truncated_normal
 from core.memory.base import Attached, BlockMemory
 
 
@@ -38,7 +39,7 @@ class FFNMemory(BlockMemory):
 
     def initialise(self, blocks: Tensor, generator: torch.Generator) -> None:
         std = self.anchor.d_model**-0.5  # as the anchor's own gate and up matrices
-        torch.nn.init.trunc_normal_(blocks, std=std, a=-3 * std, b=3 * std, generator=generator)
+        truncated_normal(blocks, std, generator)
         blocks[:, :, 2] = 0
 
     def attach(self, block: Tensor) -> Attached:

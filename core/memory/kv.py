@@ -10,6 +10,7 @@ its own absolute position. Source: arXiv 2510.02375, app. I. V starts at zero: a
 import torch
 from torch import Tensor
 
+from core.anchor import truncated_normal
 from core.memory.base import Attached, BlockMemory
 
 
@@ -33,7 +34,7 @@ class KVMemory(BlockMemory):
     def initialise(self, blocks: Tensor, generator: torch.Generator) -> None:
         # Unit scale, as the anchor's keys have after QK-norm; with small keys all r values would
         # get one and the same gradient.
-        torch.nn.init.trunc_normal_(blocks, std=1.0, a=-3.0, b=3.0, generator=generator)
+        truncated_normal(blocks, 1.0, generator)
         blocks[:, :, 1] = 0
 
     def attach(self, block: Tensor) -> Attached:

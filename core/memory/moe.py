@@ -7,13 +7,14 @@ for its one.
 Down matrices start at zero: at first a layer is as if its FFN were off.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.anchor import truncated_normal
 from core.config import AnchorConfig
 from core.dataset import PADDING
 from core.memory.base import Attached
@@ -36,7 +37,7 @@ class ExpertLayer(nn.Module):
         self.down_efd = nn.Parameter(torch.zeros(e, f, d))
         std = d**-0.5  # as the anchor's own matrices
         for weight in (self.router_ed, self.gate_up_edf):
-            nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std, generator=draw)
+            truncated_normal(weight, std, draw)
 
     def forward(self, x_nd: Tensor, p_ne: Tensor) -> Tensor:
         weight_nk, chosen_nk = p_ne.topk(self.top_k, dim=-1)
@@ -74,21 +75,10 @@ class AttachedExperts(Attached):
 
 
 class Experts(TokenMemory):
-    def __init__(
-        self,
-        memory: MemoryConfig,
-        anchor: AnchorConfig,
-        layers: Sequence[int],
-        draw: torch.Generator,
-    ) -> None:
-        super().__init__()
-        self.layers = tuple(layers)
-        self.experts = nn.ModuleList(ExpertLayer(memory, anchor, draw) for _ in layers)
+    def reader(self, draw: torch.Generator) -> nn.Module:
+        return ExpertLayer(self.memory, self.anchor, draw)
 
-    def attach(
-        self, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, n_layers: int
-    ) -> list[Attached]:
-        attached = [Attached() for _ in range(n_layers)]
-        for layer, experts in zip(self.layers, self.experts, strict=True):
-            attached[layer] = AttachedExperts(cast(ExpertLayer, experts), segments_bt != PADDING)
-        return attached
+    def attach_reader(
+        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype
+    ) -> Attached:
+        return AttachedExperts(cast(ExpertLayer, self.readers[site]), segments_bt != PADDING)

@@ -10,19 +10,17 @@ that training never met stays one. Token ids are hashed as they are; the source 
 whose text is alike.
 """
 
-from collections.abc import Sequence
+from functools import cached_property
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.anchor import Linear, RMSNorm
-from core.config import AnchorConfig
+from core.anchor import Linear, RMSNorm, truncated_normal
 from core.memory.bank import Table
 from core.memory.base import Attached
 from core.memory.tokens import TokenMemory
-from core.memory_config import MemoryConfig
 from core.memory_types import CONVOLUTION, NGRAMS, table_rows
 
 DILATION = 3
@@ -38,9 +36,7 @@ class NGramLayer(nn.Module):
         self.h_norm, self.k_norm, self.v_norm = (RMSNorm(d_model) for _ in range(3))
         self.taps_jd = nn.Parameter(torch.zeros(CONVOLUTION, d_model))
         for linear in (self.key, self.value):
-            nn.init.trunc_normal_(
-                linear.weight, std=linear.std, a=-3 * linear.std, b=3 * linear.std, generator=draw
-            )
+            truncated_normal(linear.weight, linear.std, draw)
 
     def forward(self, h_btd: Tensor, e_btw: Tensor, segments_bt: Tensor) -> Tensor:
         match_bt1 = (self.h_norm(h_btd) * self.k_norm(self.key(e_btw))).sum(-1, keepdim=True)
@@ -79,38 +75,35 @@ class AttachedNGrams(Attached):
 class NGramMemory(TokenMemory):
     """A table a layer: the rows of all heads, one head behind the other."""
 
-    def __init__(
-        self,
-        memory: MemoryConfig,
-        anchor: AnchorConfig,
-        layers: Sequence[int],
-        draw: torch.Generator,
-    ) -> None:
-        super().__init__()
-        assert memory.rows and memory.heads and memory.row_dim
-        self.layers, self.sizes = tuple(layers), table_rows(memory.rows, memory.heads)
-        width = len(self.sizes) * memory.row_dim
-        self.readers = nn.ModuleList(NGramLayer(width, anchor.d_model, draw) for _ in layers)
-        # Fixed numbers, part of the type: an n-gram has the same rows in every run.
-        fixed = torch.Generator().manual_seed(0)
-        self.multipliers_ln = torch.randint(
-            2 ** (HASH_BITS - 1), 2**HASH_BITS, (len(layers), max(NGRAMS)), generator=fixed
-        )
-        self.multipliers_ln |= 1  # odd: no bit of a token is lost
-        for layer in layers:
-            rows = torch.zeros(sum(self.sizes), memory.row_dim)
-            self.tables[f"layer{layer}"] = Table.of(rows, (memory.row_dim,))
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows of each head, bigrams first."""
+        assert self.memory.rows and self.memory.heads
+        return table_rows(self.memory.rows, self.memory.heads)
 
-    def attach(
-        self, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, n_layers: int
-    ) -> list[Attached]:
-        attached = [Attached() for _ in range(n_layers)]
-        for site, (layer, reader) in enumerate(zip(self.layers, self.readers, strict=True)):
-            rows_bth = self.addresses(tokens_bt, segments_bt, site)
-            table = self.tables[f"layer{layer}"].rows
-            e_btw = F.embedding(rows_bth, table, sparse=True).flatten(2).to(dtype)
-            attached[layer] = AttachedNGrams(cast(NGramLayer, reader), e_btw, segments_bt)
-        return attached
+    @cached_property
+    def multipliers_ln(self) -> Tensor:
+        """Odd, so that no bit of a token is lost; the same in every run, as the type's own."""
+        fixed = torch.Generator().manual_seed(0)
+        low, high, shape = 2 ** (HASH_BITS - 1), 2**HASH_BITS, (len(self.layers), max(NGRAMS))
+        return torch.randint(low, high, shape, generator=fixed) | 1
+
+    def reader(self, draw: torch.Generator) -> nn.Module:
+        assert self.memory.row_dim
+        return NGramLayer(len(self.sizes) * self.memory.row_dim, self.anchor.d_model, draw)
+
+    def create_tables(self, draw: torch.Generator) -> dict[str, Table]:
+        assert self.memory.row_dim
+        shape = (sum(self.sizes), self.memory.row_dim)
+        return {f"layer{n}": Table.of(torch.zeros(shape), shape[1:]) for n in self.layers}
+
+    def attach_reader(
+        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype
+    ) -> Attached:
+        rows_bth = self.addresses(tokens_bt, segments_bt, site)
+        table = self.tables[f"layer{self.layers[site]}"].rows
+        e_btw = F.embedding(rows_bth, table, sparse=True).flatten(2).to(dtype)
+        return AttachedNGrams(cast(NGramLayer, self.readers[site]), e_btw, segments_bt)
 
     def addresses(self, tokens_bt: Tensor, segments_bt: Tensor, site: int) -> Tensor:
         """Rows [b, t, heads of bigrams, then of trigrams]: XOR of products, mod each prime."""

@@ -7,13 +7,14 @@ All layers read one pool of values; queries, keys and gates are a layer's own, w
 W2 starts at zero: at first a layer is as if its FFN were off.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.anchor import truncated_normal
 from core.config import AnchorConfig
 from core.memory.bank import Table
 from core.memory.base import Attached
@@ -37,7 +38,7 @@ class KeyLayer(nn.Module):
         self.out_dd = nn.Parameter(torch.zeros(d, d))
         std = d**-0.5  # as the anchor's own matrices
         for weight in (self.query_hdk, self.gate_dd):
-            nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std, generator=draw)
+            truncated_normal(weight, std, draw)
         bound = (2 * half) ** -0.5
         nn.init.uniform_(self.keys_h2sk, -bound, bound, generator=draw)
 
@@ -75,25 +76,20 @@ class AttachedKeys(Attached):
 
 
 class PKMemory(TokenMemory):
-    def __init__(
-        self,
-        memory: MemoryConfig,
-        anchor: AnchorConfig,
-        layers: Sequence[int],
-        draw: torch.Generator,
-    ) -> None:
-        super().__init__()
-        assert memory.keys
-        self.layers, self.row_lr = tuple(layers), memory.value_lr or VALUE_LR
-        self.keys = nn.ModuleList(KeyLayer(memory, anchor, draw) for _ in layers)
-        values = torch.empty(memory.keys**2, anchor.d_model)
-        values.normal_(std=anchor.d_model**-0.5, generator=draw)
-        self.tables["values"] = Table.of(values, (anchor.d_model,))
+    @property
+    def row_lr(self) -> float:
+        return self.memory.value_lr or VALUE_LR
 
-    def attach(
-        self, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, n_layers: int
-    ) -> list[Attached]:
-        attached = [Attached() for _ in range(n_layers)]
-        for layer, keys in zip(self.layers, self.keys, strict=True):
-            attached[layer] = AttachedKeys(cast(KeyLayer, keys), self.tables["values"].rows)
-        return attached
+    def reader(self, draw: torch.Generator) -> nn.Module:
+        return KeyLayer(self.memory, self.anchor, draw)
+
+    def create_tables(self, draw: torch.Generator) -> dict[str, Table]:
+        assert self.memory.keys
+        d = self.anchor.d_model
+        values = torch.empty(self.memory.keys**2, d).normal_(std=d**-0.5, generator=draw)
+        return {"values": Table.of(values, (d,))}
+
+    def attach_reader(
+        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype
+    ) -> Attached:
+        return AttachedKeys(cast(KeyLayer, self.readers[site]), self.tables["values"].rows)

@@ -5,28 +5,60 @@ heads and micro-batches they become one fetch, which `RowAdamW` applies as it do
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from core.config import AnchorConfig
 from core.memory.bank import Fetch, Table
-from core.memory.base import Attached
+from core.memory.base import Attached, per_layer
+from core.memory_config import MemoryConfig
 
 
 class TokenMemory(nn.Module, ABC):
     """Parameters of the module are dense and belong to AdamW; `tables` belong to RowAdamW."""
 
-    row_lr: float | None = None  # a rate of the rows' own that no schedule moves
-
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        memory: MemoryConfig,
+        anchor: AnchorConfig,
+        layers: Sequence[int],
+        draw: torch.Generator,
+    ) -> None:
         super().__init__()
-        self.tables: dict[str, Table] = {}
+        self.memory, self.anchor, self.layers = memory, anchor, tuple(layers)
+        self.readers = nn.ModuleList(self.reader(draw) for _ in layers)
+        self.tables = self.create_tables(draw)
+
+    @property
+    def row_lr(self) -> float | None:
+        """A rate of the rows' own that no schedule moves; None: the bank's."""
+        return None
 
     @abstractmethod
+    def reader(self, draw: torch.Generator) -> nn.Module:
+        """The dense weights of one layer, at their initial values."""
+
+    def create_tables(self, draw: torch.Generator) -> dict[str, Table]:
+        """The tables at their initial values; none where every weight is dense."""
+        return {}
+
+    @abstractmethod
+    def attach_reader(
+        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype
+    ) -> Attached:
+        """What the layer of reader number `site` sees of this batch."""
+
     def attach(
         self, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, n_layers: int
     ) -> list[Attached]:
         """What each of the anchor's layers sees of this batch."""
+        attached = (
+            self.attach_reader(site, tokens_bt, segments_bt, dtype)
+            for site in range(len(self.layers))
+        )
+        return per_layer(attached, self.layers, n_layers)
 
     def fetched(self) -> list[Fetch]:
         """The rows that backward passes reached since the last call, with their gradients."""

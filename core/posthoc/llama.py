@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.anchor import attention_mask, rotary, rotate
+from core.anchor import Positions, rotate
 from core.checkpoint import load_weights
 from core.config import AnchorConfig
 from core.errors import InputError
@@ -126,20 +126,17 @@ class Llama:
     ) -> Tensor:
         """Hidden states [b, t, d]; `memory` has one entry a layer, None: the bare model."""
         x_btd = F.embedding(tokens_bt, self.weights["model.embed_tokens.weight"]).to(dtype)
-        mask_b1tt = attention_mask(segments_bt, dtype)
-        rotation = rotary(tokens_bt.shape[1], self.config.shape, x_btd)
+        positions = Positions.of(segments_bt, self.config.shape, dtype)
         for index in range(self.config.shape.layers):
             name = f"model.layers.{index}"
             normed_btd = self._norm(x_btd, f"{name}.input_layernorm")
-            x_btd = x_btd + self._attend(normed_btd, mask_b1tt, rotation, f"{name}.self_attn")
+            x_btd = x_btd + self._attend(normed_btd, positions, f"{name}.self_attn")
             normed_btd = self._norm(x_btd, f"{name}.post_attention_layernorm")
             attached = memory[index] if memory else Attached()
             x_btd = attached.after_ffn(x_btd, normed_btd, partial(self._ffn, f"{name}.mlp"))
         return self._norm(x_btd, "model.norm")
 
-    def _attend(
-        self, x_btd: Tensor, mask_b1tt: Tensor, rotation: tuple[Tensor, Tensor], name: str
-    ) -> Tensor:
+    def _attend(self, x_btd: Tensor, positions: Positions, name: str) -> Tensor:
         q_bhtk, k_bhtk, v_bhtk = (
             self._linear(x_btd, f"{name}.{part}_proj")
             .unflatten(-1, (-1, self.config.shape.head_dim))
@@ -147,9 +144,10 @@ class Llama:
             for part in "qkv"
         )
         shared = self.config.shape.heads // self.config.kv_heads
-        k_bhtk = rotate(k_bhtk, rotation).repeat_interleave(shared, dim=1)
-        scores_bhtt = rotate(q_bhtk, rotation) @ k_bhtk.transpose(-1, -2)
-        weight_bhtt = (scores_bhtt * self.config.shape.head_dim**-0.5 + mask_b1tt).softmax(-1)
+        k_bhtk = rotate(k_bhtk, positions.rotation).repeat_interleave(shared, dim=1)
+        scores_bhtt = rotate(q_bhtk, positions.rotation) @ k_bhtk.transpose(-1, -2)
+        scores_bhtt = scores_bhtt * self.config.shape.head_dim**-0.5 + positions.mask_b1tt
+        weight_bhtt = scores_bhtt.softmax(-1)
         mixed_bhtk = weight_bhtt @ v_bhtk.repeat_interleave(shared, dim=1)
         return self._linear(mixed_bhtk.transpose(1, 2).flatten(2), f"{name}.o_proj")
 

@@ -88,7 +88,7 @@ def test_product_keys_equal_all_slots_by_brute_force(make_config: Make) -> None:
     """Score every slot of every head, keep the best, for values and gradients."""
     model = randomised(make_config(memory=MEMORIES["pkm"]))
     memory = memory_of(model, PKMemory)
-    layer, values = memory.keys[0], memory.tables["values"].rows
+    layer, values = memory.readers[0], memory.tables["values"].rows
     x_nd = torch.randn(7, 16, generator=torch.Generator().manual_seed(3))
     copied = values.detach().clone().requires_grad_()
     outputs = []
@@ -178,7 +178,7 @@ def test_tables_have_unlike_prime_sizes() -> None:
 
 def test_experts_equal_a_loop_over_tokens(make_config: Make) -> None:
     model = randomised(make_config(memory=MEMORIES["moe"]))
-    layer = memory_of(model, Experts).experts[0]
+    layer = memory_of(model, Experts).readers[0]
     x_nd = torch.randn(11, 16, generator=torch.Generator().manual_seed(6))
     got = layer(x_nd, layer.probabilities(x_nd))
     share, mean = torch.zeros(3), torch.zeros(3)
@@ -196,7 +196,7 @@ def test_experts_equal_a_loop_over_tokens(make_config: Make) -> None:
 
 
 def test_even_experts_have_a_balance_of_one(make_config: Make) -> None:
-    layer = memory_of(Model(make_config(memory=MEMORIES["moe"]), "cpu", "fp32"), Experts).experts[0]
+    layer = memory_of(Model(make_config(memory=MEMORIES["moe"]), "cpu", "fp32"), Experts).readers[0]
     p_ne = torch.full((3, 3), 1 / 3) + 0.01 * torch.eye(3) - 0.01 / 3
     p_ne = p_ne + 0.005 * torch.eye(3).roll(1, 0)  # each expert is first once and second once
     assert layer.balance(p_ne / p_ne.sum(1, keepdim=True)).item() == pytest.approx(1)
@@ -214,7 +214,7 @@ def test_the_balance_moves_the_router_and_is_not_in_the_loss(make_config: Make) 
     ).view(3, 15)
     scored = segments[:, 1:] == segments[:, :-1]
     assert loss.item() == pytest.approx(nll[scored].sum().item(), rel=1e-5)
-    router = memory_of(model, Experts).experts[0].router_ed
+    router = memory_of(model, Experts).readers[0].router_ed
     (with_balance,) = torch.autograd.grad(loss, router)
     (without,) = torch.autograd.grad(nll[scored].sum(), router)
     assert (with_balance - without).abs().max() > 1e-4
