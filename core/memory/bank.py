@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,13 +34,6 @@ class Table:
         """Rows as they are, with moments at zero."""
         zeros = torch.zeros_like(rows)
         return cls(shape, rows, zeros, zeros.clone(), torch.zeros(len(rows), dtype=torch.int64))
-
-    @classmethod
-    def create(cls, n: int, width: int, memory: BlockMemory, generator: torch.Generator) -> "Table":
-        shape = memory.shape(width)
-        rows = torch.empty(n, prod(shape))
-        memory.initialise(rows.view(n, *shape), generator)
-        return cls.of(rows, shape)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor by name, without copies."""
@@ -70,13 +64,15 @@ class Bank:
     def __init__(
         self, memory: BlockMemory, clusters: Sequence[int], widths: Sequence[int], seed: int
     ) -> None:
-        generator = torch.Generator().manual_seed(seed)
         self.memory = memory
-        self.tables = {
-            level: Table.create(n, width, memory, generator)
-            for level, (n, width) in enumerate(zip(clusters, widths, strict=True))
-            if width
-        }
+        self.tables: dict[int, Table] = {}
+        for level, (n, width) in enumerate(zip(clusters, widths, strict=True)):
+            if width:
+                shape = memory.shape(width)
+                rows = torch.empty(n, prod(shape))
+                for block in range(n):
+                    draw_block(memory, rows[block].view(1, *shape), (seed, level, block))
+                self.tables[level] = Table.of(rows, shape)
 
     def fetch(self, path_bl: Tensor) -> list[Fetch]:
         """The rows on the paths [b, levels] of a batch, as leaves of the graph."""
@@ -118,3 +114,13 @@ class Bank:
             for level, table in self.tables.items()
             for name, tensor in table.state().items()
         }
+
+
+def draw_block(memory: BlockMemory, block: Tensor, place: tuple[int, int, int]) -> None:
+    """Fill block [1, *shape] with its initial values in place.
+
+    They hang on its `place` (seed, level, number) alone: not on the size of the bank, nor on when a
+    block comes into being.
+    """
+    (seed,) = np.random.SeedSequence(place).generate_state(1, np.uint64)
+    memory.initialise(block, torch.Generator().manual_seed(int(seed)))

@@ -99,3 +99,18 @@ def test_fetch_takes_distinct_rows_once() -> None:
 def test_same_seed_same_bank() -> None:
     one, two = make_bank(), make_bank()
     assert all(torch.equal(a, two.state()[name]) for name, a in one.state().items())
+
+
+def test_a_block_begins_alike_in_banks_of_all_sizes() -> None:
+    small = Bank(FFNMemory((0,), ANCHOR), (3, 9), (2, 1), seed=0)
+    large = Bank(FFNMemory((0,), ANCHOR), (5, 50), (2, 1), seed=0)
+    for level, table in small.tables.items():
+        assert torch.equal(table.rows, large.tables[level].rows[: len(table.rows)])
+        assert len(table.rows.unique(dim=0)) == len(table.rows)
+
+
+def test_seeds_and_levels_begin_apart() -> None:
+    one = Bank(FFNMemory((0,), ANCHOR), (3, 3), (2, 2), seed=0)
+    other = Bank(FFNMemory((0,), ANCHOR), (3, 3), (2, 2), seed=1)
+    assert not torch.equal(one.tables[0].rows, one.tables[1].rows)
+    assert not torch.equal(one.tables[0].rows, other.tables[0].rows)
