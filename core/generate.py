@@ -19,7 +19,9 @@ from core.memory.bank import Fetch
 
 BATCH = 64  # texts in one forward pass
 
-Paths = NDArray[np.int32] | None  # [n, levels], or None: memory off
+# [n, levels], as `core.load.Router` routes any texts: the prompts, or others given in their place;
+# None: memory off
+Paths = NDArray[np.int32] | None
 Ids = list[int]
 
 

@@ -1,7 +1,8 @@
 """Does a model know a fact? Asked by prompt, by how often the training text states the fact.
 
-Three routes: `prompt`, the path of the prompt's own text; `oracle`, the leaf where most windows of
-the documents that state the fact were trained, an upper bound that no honest use has; `off`.
+Three routes: `prompt`, the path of the prompt's own text; `oracle (bound)`, the leaf where most
+windows of the documents that state the fact were trained, an upper bound that no honest use has;
+`off`.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from core.load import Router, load_routed
 
 PER_BUCKET = 50  # facts asked of each bucket: a share of 0.5 then has a standard error of 0.07
 NEW_TOKENS = 12  # generated behind a prompt
+ORACLE = "oracle (bound)"  # named as what it is wherever it is shown
 SAMPLE_SEED = 0  # the facts asked are the same for every run on one corpus
 
 COLUMNS = (
@@ -183,7 +185,7 @@ def _routes(
         stated = [a for a in asked if a.documents]
         documents = [a.documents for a in stated]
         oracle_nl = oracle_paths(documents, subject.router, train, subject.tree)
-        routes.append(("oracle", stated, oracle_nl))
+        routes.append((ORACLE, stated, oracle_nl))
     return routes
 
 

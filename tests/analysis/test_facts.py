@@ -13,7 +13,7 @@ def asked(runs: pd.DataFrame) -> pd.DataFrame:
         {"run_id": run, "bucket": bucket, "route": route, "exact": bucket == "64+" or arm == "ffn"}
         for run, arm in zip(runs["run_id"], runs["arm"], strict=True)
         for bucket in ("1", "64+")
-        for route in ("prompt", "oracle")
+        for route in ("prompt", "oracle (bound)")
     ]
     return pd.DataFrame(rows)
 

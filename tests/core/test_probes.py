@@ -14,7 +14,7 @@ from core.corpus.facts import Fact, Probe
 from core.corpus.prepare import prepare_windows
 from core.generate import Codec
 from core.load import Router, load_run
-from core.probes import COLUMNS, ask, choose, oracle_paths, probe_run
+from core.probes import COLUMNS, ORACLE, ask, choose, oracle_paths, probe_run
 from tests.core.small_runs import CITIES, ELEMENTS, fact_config, train, write_corpus
 
 ATOMIC = Probe(
@@ -59,8 +59,8 @@ def test_table(frame: pd.DataFrame, folder: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_csv(folder / "probes.csv"), frame, check_dtype=False)
     rows = frame.groupby(["probe", "route"]).size()
     assert rows["atomic-number", "prompt"] == rows["atomic-number", "off"] == 7
-    assert rows["atomic-number", "oracle"] == 6  # nothing in the text states radon
-    assert rows["city-country", "oracle"] == len(CITIES)
+    assert rows["atomic-number", ORACLE] == 6  # nothing in the text states radon
+    assert rows["city-country", ORACLE] == len(CITIES)
     assert (frame.loc[frame["subject"] == "radon", "frequency"] == 0).all()
     assert (frame["answers"] == frame["probe"].map({"atomic-number": 7, "city-country": 4})).all()
     assert frame["rank"].between(1, frame["answers"]).all() and (frame["logprob"] < 0).all()

@@ -17,7 +17,7 @@ from core.posthoc.run import (
     posthoc_id,
     train_posthoc,
 )
-from core.probes import probe_subject
+from core.probes import ORACLE, probe_subject
 from tests.core.posthoc.test_llama import write_llama
 from tests.core.small_runs import fact_config, write_corpus
 from tests.core.test_probes import CITY
@@ -71,7 +71,7 @@ def test_comes_back_as_it_was(folder: Path, results: Path, config: PostHocConfig
 def test_it_can_be_asked_for_facts(folder: Path, results: Path) -> None:
     subject = open_posthoc(folder, Runtime(results=results))
     frame = probe_subject(subject, results / "cache", [CITY])
-    assert frame.groupby("route").size().to_dict() == {"off": 5, "oracle": 5, "prompt": 5}
+    assert frame.groupby("route").size().to_dict() == {"off": 5, ORACLE: 5, "prompt": 5}
     mean = frame.groupby("route")["logprob"].mean()
     assert mean["prompt"] > mean["off"]
 
