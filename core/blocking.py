@@ -27,6 +27,7 @@ from core.load import Router, load_routed
 from core.model import Model
 from core.prepare import prepare
 from core.probes import Answer, Asked, ask, choose
+from core.retrieval.keys import window_keys
 from core.retrieval.tree import ClusterTree
 
 Vectors = NDArray[np.float32]
@@ -170,7 +171,8 @@ def blocked_losses(folder: Path, runtime: Runtime, blocking: Blocking) -> pd.Dat
     model, router = _routed_run(folder, runtime)
     data, tree = model.config.data, model.config.tree
     dataset = prepare(data, tree, runtime.cache, runtime.device)
-    texts = list(prepare_windows(data, runtime.cache).split("test").key_texts(tree.prefix))
+    test = prepare_windows(data, runtime.cache).split("test")
+    texts = list(window_keys(test, tree, tree.prefix))
     before_nl, after_nl = _paths(router, blocking, texts)
     moved_n = (before_nl != after_nl).any(axis=1)
     rows = []

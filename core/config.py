@@ -75,7 +75,8 @@ class DataConfig(Section):
 class TreeConfig(Section):
     """Windows to cluster paths, one id a level."""
 
-    embedder: Literal["tfidf", "minilm"] = "tfidf"
+    # random: a control without meaning, path = hash of the document's id
+    embedder: Literal["tfidf", "minilm", "random"] = "tfidf"
     dimensions: Count = 128  # of the SVD after TF-IDF; MiniLM's are 384 whatever stands here
     branching: Annotated[
         tuple[Annotated[int, BeforeValidator(integral), Field(ge=2)], ...],

@@ -54,7 +54,9 @@ class Dataset:
     token_bytes_v: NDArray[np.int32]  # UTF-8 bytes of each token; 0 for end-of-text
     clusters: tuple[int, ...]  # per level
     train_tokens: int  # predicted tokens of one epoch
-    agreement: tuple[float, ...]  # per level, share of test windows whose prefix and document agree
+    # per level, share of test windows whose prefix and document agree; 1 in a random tree, where
+    # both keys are the document's id
+    agreement: tuple[float, ...]
     sources: tuple[str, ...]
     digest: str  # SHA-256 of the arrays, 12 digits
 

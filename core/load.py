@@ -1,7 +1,7 @@
 """A finished run, loaded back: anchor and bank, its tokenizer, and the routing of any text."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from core.errors import InputError
 from core.identity import run_id, tree_fingerprint
 from core.model import Model, resolve_precision
 from core.prepare import prepare
-from core.retrieval.embedders import Embedder, MiniLMEmbedder, TfidfEmbedder
+from core.retrieval.embedders import Embedder, HashEmbedder, MiniLMEmbedder, TfidfEmbedder
 from core.retrieval.tree import ClusterTree
 
 
@@ -121,12 +121,12 @@ class Router:
             ClusterTree.load(folder / "tree.safetensors"),
         )
 
-    def route(self, texts: Sequence[str]) -> NDArray[np.int32]:
-        """Paths int32 [n, levels]."""
+    def route(self, texts: Iterable[str]) -> NDArray[np.int32]:
+        """Paths int32 [n, levels] of any texts; in a random tree, each by the hash of itself."""
         return self.tree.route(self.embedder.embed(texts))
 
 
 def _embedder(tree: TreeConfig, cache: Path, folder: Path, device: str) -> Embedder:
     if tree.embedder == "minilm":
         return MiniLMEmbedder.load(folder, fetch_minilm(cache), cache / "vectors", device)
-    return TfidfEmbedder.load(folder)
+    return HashEmbedder.load(folder) if tree.embedder == "random" else TfidfEmbedder.load(folder)

@@ -18,7 +18,9 @@ from core.corpus.sources import fetch_minilm
 from core.corpus.windows import SplitWindows, prefix_tokens
 from core.dataset import PADDING, Dataset, Rows, Windows, dataset_folder
 from core.identity import tree_fingerprint
-from core.retrieval.embedders import Embedder, MiniLMEmbedder, TfidfEmbedder
+from core.retrieval.embedders import Embedder, HashEmbedder, MiniLMEmbedder, TfidfEmbedder
+from core.retrieval.keys import window_keys
+from core.retrieval.random_tree import random_tree
 from core.retrieval.report import agreement, chance_agreement, leaf_sizes
 from core.retrieval.tree import ClusterTree
 
@@ -48,12 +50,12 @@ def _build(data: DataConfig, tree: TreeConfig, cache: Path, folder: Path, device
     embedder = _embedder(tree, cache, device)
     train = store.split("train")
     embedder.fit(train.key_texts(None))
-    clusters = ClusterTree.fit(embedder.embed(train.key_texts(None)), tree.branching, tree.seed)
+    clusters = _clusters(tree, embedder, train)
     clusters.save(partial / "tree.safetensors")
     embedder.save(partial / "embedder")
 
     def paths(split: SplitWindows, prefix: float | None) -> NDArray[np.int32]:
-        return clusters.route(embedder.embed(split.key_texts(prefix)))
+        return clusters.route(embedder.embed(window_keys(split, tree, prefix)))
 
     arrays = _train_arrays(train, paths, data, tree)
     for name in HELD_OUT:
@@ -68,7 +70,15 @@ def _build(data: DataConfig, tree: TreeConfig, cache: Path, folder: Path, device
 def _embedder(tree: TreeConfig, cache: Path, device: str) -> Embedder:
     if tree.embedder == "minilm":
         return MiniLMEmbedder(fetch_minilm(cache), cache / "vectors", device)
+    if tree.embedder == "random":
+        return HashEmbedder(tree.branching, tree.seed)
     return TfidfEmbedder(tree.dimensions, tree.seed)
+
+
+def _clusters(tree: TreeConfig, embedder: Embedder, train: SplitWindows) -> ClusterTree:
+    if tree.embedder == "random":
+        return random_tree(tree.branching)
+    return ClusterTree.fit(embedder.embed(train.key_texts(None)), tree.branching, tree.seed)
 
 
 def _train_arrays(

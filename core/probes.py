@@ -21,6 +21,7 @@ from core.corpus.windows import SplitWindows
 from core.generate import Codec, LanguageModel, Paths, generate, score_continuations
 from core.identity import run_id
 from core.load import Router, load_routed
+from core.retrieval.keys import window_keys
 
 PER_BUCKET = 50  # facts asked of each bucket: a share of 0.5 then has a standard error of 0.07
 NEW_TOKENS = 12  # generated behind a prompt
@@ -196,7 +197,7 @@ def oracle_paths(
     windows = [_windows_of(train, stated) for stated in documents]
     distinct = np.unique(np.concatenate([np.zeros(0, np.int64), *windows]))
     prefix = tree.prefix if tree.key == "prefix" else None
-    path_nl = router.route([train.key_text(int(window), prefix) for window in distinct])
+    path_nl = router.route(window_keys(train, tree, prefix, distinct))
     paths = [path_nl[np.searchsorted(distinct, chosen)] for chosen in windows]
     levels = len(tree.branching)
     return np.array([_mode(path) for path in paths], np.int32).reshape(len(paths), levels)

@@ -52,7 +52,7 @@ class RunRecord:
     widths: str = _column("-", "multiplier r per level, as for the uniform placement", "")
     placement: str = _column("-", "layers that hold memory", "")
     branching: str = _column("-", "children per node, per level of the tree", "")
-    embedder: str = _column("-", "what turned keys into vectors", "")
+    embedder: str = _column("-", "what turned keys into vectors; random: paths by hash", "")
     training_key: str = _column("-", "key that routed training windows", "")
     training: str = _column("-", "joint, or warm or frozen on an anchor trained first", "joint")
     lr: float = _column("-", "peak learning rate of the anchor", float("nan"))
@@ -72,7 +72,9 @@ class RunRecord:
         float("nan"),
     )
     agreement_leaf: float = _column(
-        "share", "test windows whose prefix reaches their document's leaf", float("nan")
+        "share",
+        "test windows whose prefix reaches their document's leaf; 1 by construction if random",
+        float("nan"),
     )
     flops_per_token: float = _column("FLOP/token", "training, forward and backward", float("nan"))
     train_flops: float = _column("FLOP", "flops_per_token x tokens", float("nan"))

@@ -9,7 +9,8 @@ arms:
     zip:                                keys that move together, one mapping a point
       - {train.lr: 1e-2, memory.lr: 3e-3}
 seeds: 2                                0 and 1, the same in every arm; or a list
-learning_rates: rates.csv               tuned rates by arm, anchor and tokens, beside the grid
+learning_rates: rates.csv               tuned rates by arm, anchor and tokens, beside the grid;
+                                        an arm takes another's by `rates_of: ffn`
 """
 
 import re
@@ -55,6 +56,7 @@ class ArmFields(Section):
 class Arm(ArmFields):
     """What is compared: fields laid on the base, and what is swept."""
 
+    rates_of: str | None = None  # the arm whose tuned rates this one takes; none: its own
     axes: dict[str, list[Any]] = Field(default_factory=dict)
     zip: list[Point] = Field(default_factory=list)
 
@@ -153,6 +155,8 @@ def _read_arm(name: str, fields: Mapping[str, Any] | None, content: GridFile, pa
     swept = [*arm.axes, *(arm.zip[0] if arm.zip else {})]
     if "seed" in swept:
         raise InputError(f"{where}: seed is no axis; give seeds: for the whole grid")
+    if arm.rates_of and not content.learning_rates:
+        raise InputError(f"{where}: rates_of needs learning_rates: for the whole grid; give both")
     if content.learning_rates:
         given = {*swept, *leaves(arm.given()), *leaves(content.base.given())}
         for key in sorted(given & set(RATE_KEYS)):
@@ -171,7 +175,9 @@ def _arm_trials(
     for point in expand_axes(spec.axes, spec.zip):
         nested = merge(values, nest(point))
         if rates:
-            nested = merge(nested, rates.fill(arm, parse_config(nested, where), where))
+            nested = merge(
+                nested, rates.fill(spec.rates_of or arm, parse_config(nested, where), where)
+            )
         for seed in seeds:
             config = parse_config({**nested, "seed": seed}, where)
             yield Trial(arm, trial_name(arm, config, point), run_id(config), config)

@@ -69,12 +69,13 @@ def _show_tree(tree: dict[str, Any]) -> str:
     rows = report["leaf_rows"]
     agreement = _per_level(report["agreement"], "{:.2f}")
     chance = _per_level(report["chance_agreement"], "{:.2f}")
+    basis = "by construction" if tree["embedder"] == "random" else f"by chance {chance}"
     sizes = f"{min(rows):,} / {median(rows):,.0f} / {max(rows):,}"
     return "\n".join(
         [
             f"{name}: {len(rows)} leaves, smallest / median / largest {sizes} training rows",
             f"prefix reaches the document's cluster, per level: {agreement} of test windows "
-            f"(by chance {chance})",
+            f"({basis})",
         ]
     )
 

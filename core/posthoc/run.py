@@ -31,6 +31,7 @@ from core.posthoc.model import (
 )
 from core.probes import Subject
 from core.reading import read_yaml
+from core.retrieval.keys import window_keys
 from core.section import Count, CountOrZero, RateOrZero, Section
 
 SAMPLE_SEED = 0  # the scored windows are the same for every run
@@ -130,7 +131,7 @@ def _train_rows(
     order = np.random.default_rng(SAMPLE_SEED).permutation(len(split))
     chosen = order[: config.train.tokens // config.data.seq_len]
     prefix = config.tree.prefix if config.tree.key == "prefix" else None
-    path_nl = router.route(_texts(split, chosen, prefix))
+    path_nl = router.route(window_keys(split, config.tree, prefix, chosen))
     return TextRows.encode(codec, _texts(split, chosen, None), path_nl)
 
 
@@ -146,7 +147,8 @@ def _losses(
     documents, prefixes = (_texts(split, order, part) for part in (None, config.tree.prefix))
     first_n = np.array([len(codec.lead) + len(codec.encode(text)) for text in prefixes])
     prefix, document = (
-        TextRows.encode(codec, documents, router.route(key)) for key in (prefixes, documents)
+        TextRows.encode(codec, documents, router.route(window_keys(split, config.tree, key, order)))
+        for key in (config.tree.prefix, None)
     )
     return {
         "loss_test_prefix": mean_loss(model, prefix, True, first_n),

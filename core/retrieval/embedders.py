@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.retrieval.minilm import MiniLMEmbedder
+from core.retrieval.random_tree import HashEmbedder
 from core.retrieval.tfidf import TfidfEmbedder
 
-__all__ = ["Embedder", "MiniLMEmbedder", "TfidfEmbedder"]
+__all__ = ["Embedder", "HashEmbedder", "MiniLMEmbedder", "TfidfEmbedder"]
 
 
 class Embedder(Protocol):

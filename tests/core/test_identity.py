@@ -18,6 +18,7 @@ CHANGES: list[dict[str, Any]] = [
     {"train": {"precision": "bf16"}},
     {"tree": {"branching": [2, 3]}},
     {"tree": {"key": "prefix"}},
+    {"tree": {"embedder": "random"}},
     {"data": {"vocab_size": 301}},
     {"data": {"test": 0.06}},
     {"evaluate": {"test_windows": 25}},
@@ -67,3 +68,9 @@ def test_golden(make_config: Callable[..., RunConfig]) -> None:
     """Ids of the default corpus are part of committed tables: a change here needs a new RECIPE."""
     config = RunConfig.model_validate({"anchor": "d64"})
     assert run_id(config) == "0710f87e2285"
+    tuned = {
+        "anchor": "d32",
+        "memory": {"type": "ffn", "widths": [10, 4], "lr": 1e-3},
+        "train": {"tokens": 8e5, "batch_size": 8, "beta2": 0.99, "lr": 2.2e-2},
+    }
+    assert run_id(RunConfig.model_validate(tuned)) == "a5bcd0ef4d04"

@@ -57,6 +57,7 @@ CASES = {
     "arms: {dense: {anchor: d32, axes: {train.lr: [fast]}}}\n": "train.lr = 'fast'",
     "arms: {dense: {anchor: d32, axes: {train.lr.x: [1]}}}\n": "train.lr",
     "arms: {dense: {anchor: d32, axes: {seed: [1, 2]}}}\n": "seed is no axis",
+    "arms: {dense: {anchor: d32, rates_of: ffn}}\n": "rates_of needs learning_rates",
     "arms: {ffn: {anchor: d32, memory: {type: ffn}}}\n": "widths",
     "arms: {ffn: {anchor: d32, memory: {type: ffn, widths: [1, 1, 1]}}}\n": "widths has 3 levels",
     "arms: {ffn: {anchor: d32, memory: {type: fnn, widths: [1]}}}\n": "memory.type = 'fnn'",

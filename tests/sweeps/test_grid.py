@@ -117,6 +117,25 @@ def test_bad_rates_are_refused(
         load_grid(str(path))
 
 
+def test_an_arm_may_take_the_rates_of_another(tiny: Path, write_grid: Write) -> None:
+    write_grid(RATES, "rates.csv")
+    text = tiny.read_text().replace(", axes: {memory.lr: [1e-2]}", "")
+    twin = "  twin: {rates_of: ffn, memory: {type: ffn, widths: [2, 1]}}\nseeds: 2\n"
+    text = text.replace("seeds: 2\n", twin) + "learning_rates: rates.csv\n"
+    ids = {
+        arm: [t.run_id for t in load_grid(str(write_grid(text))).trials if t.arm == arm]
+        for arm in ("ffn", "twin")
+    }
+    assert ids["twin"] == ids["ffn"]
+
+
+def test_controls_train_nothing_that_quick_has_trained() -> None:
+    quick, controls = load_grid("quick"), load_grid("controls")
+    shared = {t.run_id for t in quick.trials} & {t.run_id for t in controls.trials}
+    repeated = [t for t in quick.trials if t.arm == "dense" or t.config.anchor.d_model < 64]
+    assert shared == {t.run_id for t in repeated}
+
+
 def test_rates_without_memory_hold_none(write_grid: Write) -> None:
     rates = LearningRates.read(write_grid(RATES, "rates.csv")).rates
     assert rates["dense", "2x16", 20_000] == (0.02, None)

@@ -75,6 +75,9 @@ def test_plan_says_how_well_a_prepared_tree_routes(tiny: Path, tmp_path: Path) -
     shown = show_plan(describe_plan(grid, store))
     assert "3 leaves, smallest / median / largest 4 / 8 / 20 training rows" in shown
     assert "0.75 of test windows (by chance 0.50)" in shown
+    described = describe_plan(grid, store)
+    described["trees"][0]["embedder"] = "random"
+    assert "0.75 of test windows (by construction)" in show_plan(described)
 
 
 @pytest.mark.parametrize("command", ["status", "dry-run"])
