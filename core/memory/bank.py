@@ -7,80 +7,75 @@ whatever the size of the bank, and a row that was not fetched does not move: no 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from core.memory.base import Attached, BlockMemory, per_layer
-
-
-@dataclass
-class Table:
-    """One level, resident in memory.
-
-    rows [n, size] weights · first, second [n, size] moments · steps [n] updates that a row has had
-    """
-
-    shape: tuple[int, ...]  # of one block; its row is flat
-    rows: Tensor
-    first: Tensor
-    second: Tensor
-    steps: Tensor
-
-    @classmethod
-    def of(cls, rows: Tensor, shape: tuple[int, ...]) -> "Table":
-        """Rows as they are, with moments at zero."""
-        zeros = torch.zeros_like(rows)
-        return cls(shape, rows, zeros, zeros.clone(), torch.zeros(len(rows), dtype=torch.int64))
-
-    def state(self) -> dict[str, Tensor]:
-        """Every tensor by name, without copies."""
-        return {name: getattr(self, name) for name in ("rows", "first", "second", "steps")}
-
-    def to(self, device: str) -> None:
-        for name, tensor in self.state().items():
-            setattr(self, name, tensor.detach().to(device))
+from core.memory.disk import DiskTable
+from core.memory.table import ResidentTable, Rows, Table
 
 
 @dataclass
 class Fetch:
     """The distinct rows of one batch at one level.
 
-    ids [u] row numbers, ascending · rows [u, size] leaf with gradient · index [b] row of each
-    document
+    ids [u] row numbers, ascending · kept: the rows with their moments, whose weights are leaves
+    with gradient · index [b] row of each document
     """
 
     table: Table
     ids: Tensor
-    rows: Tensor
+    kept: Rows
     index: Tensor
+
+    @property
+    def rows(self) -> Tensor:
+        """Weights [u, size]."""
+        return self.kept.weights
+
+    def put(self, rows: Rows) -> None:
+        """Back to the table."""
+        self.table.write(self.ids, rows.to(self.table.device))
 
 
 class Bank:
-    """All memory parameters. Levels of width 0 hold nothing."""
+    """All memory parameters. Levels of width 0 hold nothing.
+
+    Tables lie in memory or, where a `folder` is given, in its files.
+    """
 
     def __init__(
-        self, memory: BlockMemory, clusters: Sequence[int], widths: Sequence[int], seed: int
+        self,
+        memory: BlockMemory,
+        clusters: Sequence[int],
+        widths: Sequence[int],
+        seed: int,
+        folder: Path | None = None,
     ) -> None:
         self.memory = memory
         self.tables: dict[int, Table] = {}
         for level, (n, width) in enumerate(zip(clusters, widths, strict=True)):
             if width:
-                shape = memory.shape(width)
-                rows = torch.empty(n, prod(shape))
-                for block in range(n):
-                    draw_block(memory, rows[block].view(1, *shape), (seed, level, block))
-                self.tables[level] = Table.of(rows, shape)
+                shape, draw = memory.shape(width), partial(draw_block, memory, (seed, level))
+                self.tables[level] = (
+                    DiskTable(folder / f"level{level}", n, shape, draw)
+                    if folder
+                    else ResidentTable.drawn(n, shape, draw)
+                )
 
     def fetch(self, path_bl: Tensor) -> list[Fetch]:
         """The rows on the paths [b, levels] of a batch, as leaves of the graph."""
         fetches = []
         for level, table in self.tables.items():
             ids, index = torch.unique(path_bl[:, level], return_inverse=True)
-            rows = table.rows.index_select(0, ids).requires_grad_()
-            fetches.append(Fetch(table, ids, rows, index))
+            ids = ids.to(table.device)
+            kept = table.read(ids).to(path_bl.device)
+            kept.weights.requires_grad_()
+            fetches.append(Fetch(table, ids, kept, index))
         return fetches
 
     def attach(
@@ -98,29 +93,48 @@ class Bank:
         attached = map(self.memory.attach, block.unbind(1))
         return per_layer(attached, self.memory.layers, n_layers)
 
-    def to(self, device: str) -> "Bank":
+    def read_ahead(self, path_bl: Tensor) -> None:
+        """Begin to read the rows that the next batch will fetch, where that takes time."""
+        for level, table in self.tables.items():
+            if isinstance(table, DiskTable):
+                table.read_ahead(path_bl[:, level].unique().cpu())
+
+    def checkpoint(self, step: int, oldest: int) -> None:
+        """Files can go back here, and to checkpoints down to that of step `oldest`."""
         for table in self.tables.values():
+            if isinstance(table, DiskTable):
+                table.checkpoint(step, oldest)
+
+    def roll_back(self, step: int) -> None:
+        """Files to what they held at the checkpoint of `step`; 0 is the beginning."""
+        for table in self.tables.values():
+            if isinstance(table, DiskTable):
+                table.roll_back(step)
+
+    def to(self, device: str) -> "Bank":
+        """Move what lies in memory."""
+        for table in self.resident().values():
             table.to(device)
         return self
 
-    def parameters(self) -> int:
-        """W, the number of memory parameters."""
-        return sum(table.rows.numel() for table in self.tables.values())
+    def resident(self) -> dict[int, ResidentTable]:
+        """The tables that lie in memory."""
+        return {n: table for n, table in self.tables.items() if isinstance(table, ResidentTable)}
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor by name, without copies."""
+        """Every tensor in memory by name, without copies."""
         return {
             f"{level}.{name}": tensor
-            for level, table in self.tables.items()
+            for level, table in self.resident().items()
             for name, tensor in table.state().items()
         }
 
 
-def draw_block(memory: BlockMemory, block: Tensor, place: tuple[int, int, int]) -> None:
+def draw_block(memory: BlockMemory, place: tuple[int, int], number: int, block: Tensor) -> None:
     """Fill block [1, *shape] with its initial values in place.
 
-    They hang on its `place` (seed, level, number) alone: not on the size of the bank, nor on when a
-    block comes into being.
+    They hang on its `place` (seed, level) and number alone: not on the size of the bank, nor on
+    where it lies, nor on when a block comes into being.
     """
-    (seed,) = np.random.SeedSequence(place).generate_state(1, np.uint64)
+    (seed,) = np.random.SeedSequence((*place, number)).generate_state(1, np.uint64)
     memory.initialise(block, torch.Generator().manual_seed(int(seed)))

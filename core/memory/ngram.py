@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.anchor import Linear, RMSNorm, truncated_normal
-from core.memory.bank import Table
 from core.memory.base import Attached
+from core.memory.table import ResidentTable
 from core.memory.tokens import TokenMemory
 from core.memory_types import CONVOLUTION, NGRAMS, table_rows
 
@@ -92,10 +92,10 @@ class NGramMemory(TokenMemory):
         assert self.memory.row_dim
         return NGramLayer(len(self.sizes) * self.memory.row_dim, self.anchor.d_model, draw)
 
-    def create_tables(self, draw: torch.Generator) -> dict[str, Table]:
+    def create_tables(self, draw: torch.Generator) -> dict[str, ResidentTable]:
         assert self.memory.row_dim
         shape = (sum(self.sizes), self.memory.row_dim)
-        return {f"layer{n}": Table.of(torch.zeros(shape), shape[1:]) for n in self.layers}
+        return {f"layer{n}": ResidentTable(torch.zeros(shape), shape[1:]) for n in self.layers}
 
     def attach_reader(
         self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from core.memory.bank import Fetch
+from core.memory.table import Rows
 
 EPSILON = 1e-8
 
@@ -29,17 +30,14 @@ class RowAdamW:
             self._update(fetch, fetch.rows.grad, lr)
 
     def _update(self, fetch: Fetch, gradient: Tensor, lr: float) -> None:
-        table, ids = fetch.table, fetch.ids
+        kept = fetch.kept
         norm_u1 = gradient.norm(dim=1, keepdim=True)
         gradient.mul_((self.clip / (norm_u1 + EPSILON)).clamp_(max=1.0))
-        steps_u1 = table.steps.index_select(0, ids).add_(1)[:, None]
-        first = table.first.index_select(0, ids).lerp_(gradient, 1 - self.beta1)
-        second = table.second.index_select(0, ids).mul_(self.beta2)
+        steps_u1 = kept.steps.add(1)[:, None]
+        first = kept.first.lerp_(gradient, 1 - self.beta1)
+        second = kept.second.mul_(self.beta2)
         second.addcmul_(gradient, gradient, value=1 - self.beta2)
         scale_u1 = lr / (1 - self.beta1**steps_u1)
         root = second.sqrt().div_((1 - self.beta2**steps_u1).sqrt()).add_(EPSILON)
-        rows = fetch.rows.detach().mul_(1 - lr * self.weight_decay).sub_(scale_u1 * first / root)
-        table.rows.index_copy_(0, ids, rows)
-        table.first.index_copy_(0, ids, first)
-        table.second.index_copy_(0, ids, second)
-        table.steps.index_copy_(0, ids, steps_u1[:, 0])
+        weights = fetch.rows.detach().mul_(1 - lr * self.weight_decay)
+        fetch.put(Rows(weights.sub_(scale_u1 * first / root), first, second, steps_u1[:, 0]))

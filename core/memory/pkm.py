@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from core.anchor import truncated_normal
 from core.config import AnchorConfig
-from core.memory.bank import Table
 from core.memory.base import Attached
+from core.memory.table import ResidentTable
 from core.memory.tokens import TokenMemory
 from core.memory_config import MemoryConfig
 
@@ -83,11 +83,11 @@ class PKMemory(TokenMemory):
     def reader(self, draw: torch.Generator) -> nn.Module:
         return KeyLayer(self.memory, self.anchor, draw)
 
-    def create_tables(self, draw: torch.Generator) -> dict[str, Table]:
+    def create_tables(self, draw: torch.Generator) -> dict[str, ResidentTable]:
         assert self.memory.keys
         d = self.anchor.d_model
         values = torch.empty(self.memory.keys**2, d).normal_(std=d**-0.5, generator=draw)
-        return {"values": Table.of(values, (d,))}
+        return {"values": ResidentTable(values, (d,))}
 
     def attach_reader(
         self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype

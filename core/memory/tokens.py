@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from core.config import AnchorConfig
-from core.memory.bank import Fetch, Table
+from core.memory.bank import Fetch
 from core.memory.base import Attached, per_layer
+from core.memory.table import ResidentTable
 from core.memory_config import MemoryConfig
 
 
@@ -40,7 +41,7 @@ class TokenMemory(nn.Module, ABC):
     def reader(self, draw: torch.Generator) -> nn.Module:
         """The dense weights of one layer, at their initial values."""
 
-    def create_tables(self, draw: torch.Generator) -> dict[str, Table]:
+    def create_tables(self, draw: torch.Generator) -> dict[str, ResidentTable]:
         """The tables at their initial values; none where every weight is dense."""
         return {}
 
@@ -80,13 +81,13 @@ class TokenMemory(nn.Module, ABC):
             table.rows.requires_grad_()
 
 
-def _take_gradient(table: Table) -> Fetch | None:
+def _take_gradient(table: ResidentTable) -> Fetch | None:
     if table.rows.grad is None:
         return None
     gradient = table.rows.grad.coalesce()
     table.rows.grad = None
     reached_u = gradient.values().any(dim=1)  # padding reads rows too, and has no gradient
     ids = gradient.indices()[0, reached_u]
-    rows = table.rows.detach().index_select(0, ids)
-    rows.grad = gradient.values()[reached_u]
-    return Fetch(table, ids, rows, ids)
+    kept = table.read(ids)
+    kept.weights.grad = gradient.values()[reached_u]
+    return Fetch(table, ids, kept, ids)

@@ -1,0 +1,82 @@
+"""One level of a bank: rows beside their moments, wherever they lie."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from math import prod
+
+import torch
+from torch import Tensor
+
+# Fills the block [1, *shape] of a number with its initial values.
+Draw = Callable[[int, Tensor], None]
+
+
+@dataclass
+class Rows:
+    """Some rows of a table, as copies.
+
+    weights, first, second [u, size] with AdamW's moments · steps [u] updates that a row has had
+    """
+
+    weights: Tensor
+    first: Tensor
+    second: Tensor
+    steps: Tensor
+
+    def to(self, device: torch.device) -> "Rows":
+        return Rows(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+class Table(ABC):
+    """Rows by number; `shape` is that of one block, whose row is flat."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where row numbers and rows are given and taken."""
+        return torch.device("cpu")
+
+    @abstractmethod
+    def read(self, ids_u: Tensor) -> Rows:
+        """Rows `ids_u`, ascending and distinct."""
+
+    @abstractmethod
+    def write(self, ids_u: Tensor, rows: Rows) -> None:
+        """Put rows in their places."""
+
+
+class ResidentTable(Table):
+    """All rows in memory, on one device: rows, first, second [n, size], steps [n]."""
+
+    def __init__(self, rows: Tensor, shape: tuple[int, ...]) -> None:
+        self.shape, self.rows = shape, rows
+        self.first, self.second = torch.zeros_like(rows), torch.zeros_like(rows)
+        self.steps = torch.zeros(len(rows), dtype=torch.int64)
+
+    @classmethod
+    def drawn(cls, n: int, shape: tuple[int, ...], draw: Draw) -> "ResidentTable":
+        rows = torch.empty(n, prod(shape))
+        for number, row in enumerate(rows):
+            draw(number, row.view(1, *shape))
+        return cls(rows, shape)
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.device
+
+    def read(self, ids_u: Tensor) -> Rows:
+        return Rows(*(part.detach()[ids_u] for part in self.state().values()))
+
+    def write(self, ids_u: Tensor, rows: Rows) -> None:
+        for part, new in zip(self.state().values(), vars(rows).values(), strict=True):
+            part.detach().index_copy_(0, ids_u, new)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor by name, without copies, in the order of `Rows`."""
+        return {name: getattr(self, name) for name in ("rows", "first", "second", "steps")}
+
+    def to(self, device: str) -> None:
+        for name, tensor in self.state().items():
+            setattr(self, name, tensor.detach().to(device))
