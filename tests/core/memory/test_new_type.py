@@ -5,36 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor
 
 from core.accounting import count_parameters
 from core.config import RunConfig, Runtime
 from core.dataset import Dataset
-from core.memory.base import Attached, BlockMemory
 from core.memory_types import BLOCK_TYPES, BlockType
 from core.train import Trainer
-
-
-class AttachedBias(Attached):
-    def __init__(self, bias_brd: Tensor) -> None:
-        self.bias_brd = bias_brd
-
-    def before_attention(self, x_btd: Tensor) -> Tensor:
-        return x_btd + self.bias_brd.sum(1, keepdim=True)
-
-
-class BiasMemory(BlockMemory):
-    """Each block adds its r vectors to the stream: [layers, r, d]."""
-
-    def shape(self, width: int) -> tuple[int, ...]:
-        return len(self.layers), width, self.anchor.d_model
-
-    def initialise(self, blocks: Tensor, generator: torch.Generator) -> None:
-        blocks.zero_()
-
-    def attach(self, block: Tensor) -> Attached:
-        return AttachedBias(block)
 
 
 def test_a_new_type_trains(
@@ -43,7 +19,7 @@ def test_a_new_type_trains(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    line = BlockType(f"{__name__}:BiasMemory", lambda a: a.d_model)
+    line = BlockType("tests.core.memory.bias:BiasMemory", lambda a: a.d_model)
     monkeypatch.setitem(BLOCK_TYPES, "bias", line)
     config = make_config(memory={"type": "bias", "widths": [2, 1]})
     trainer = Trainer(config, Runtime(), tmp_path, dataset, lambda _: None)
