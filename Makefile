@@ -24,6 +24,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 strip_grid = "$(strip $(GRID))"
+grid_folder = "$(strip $(RESULTS))/$(notdir $(basename $(strip $(GRID))))"
 options = --results "$(strip $(RESULTS))" $(if $(strip $(SEEDS)),--seeds "$(strip $(SEEDS))")
 device = $(if $(strip $(DEVICE)),--device "$(strip $(DEVICE))")
 
@@ -53,6 +54,14 @@ sweep: $(INSTALLED) ## run what is not finished of GRID: starts, resumes, widens
 .PHONY: plots
 plots: $(INSTALLED) ## fit the runs of GRID and draw RESULTS/GRID/report.html
 	@$(BIN)/python -m analysis plots $(strip_grid) --results "$(strip $(RESULTS))"
+
+.PHONY: probe
+probe: $(INSTALLED) ## ask every finished run of GRID for facts; make plots then draws recall by frequency
+	@$(BIN)/python -m core probe $(grid_folder) --results "$(strip $(RESULTS))" $(device)
+
+.PHONY: block
+block: $(INSTALLED) ## block parts of the banks of GRID; make plots then draws loss by blocked share
+	@$(BIN)/python -m core block $(grid_folder) --results "$(strip $(RESULTS))" $(device)
 
 .PHONY: ui
 ui: $(INSTALLED) ## browse the runs in MLflow, on this machine only unless UI_HOST says otherwise

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from core.config import RunConfig, parse_config
 from core.errors import InputError
 
 KEPT = 2
@@ -63,6 +64,18 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be loaded ({error}); train the run again") from None
+
+
+def saved_config(path: Path) -> RunConfig:
+    """The config in the header of a run's weights. Raises InputError where there is none."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be loaded ({error}); train the run again") from None
+    if "config" not in header:
+        raise InputError(f"{path}: its header holds no config; give the file that a run wrote")
+    return parse_config(json.loads(header["config"]), str(path))
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from core.errors import InputError
@@ -321,6 +322,13 @@ class Runtime(Section):
 def load_config(path: Path) -> RunConfig:
     """The run that a YAML file describes. Raises InputError with file, key and what is allowed."""
     return parse_config(read_yaml(path), str(path))
+
+
+def save_config(config: Section, folder: Path) -> None:
+    """Write folder/config.yaml, from which the same config is read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    (folder / "config.yaml").write_text(text)
 
 
 def parse_config(values: Mapping[str, Any], where: str) -> RunConfig:

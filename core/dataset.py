@@ -43,6 +43,10 @@ class Windows:
     path_document_nl: NDArray[np.int32]
     source_n: NDArray[np.uint8]
 
+    def take(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> "Windows":
+        """Some of the windows, in the order of `chosen`."""
+        return Windows(**{name: getattr(self, name)[chosen] for name in self.__dataclass_fields__})
+
 
 @dataclass(frozen=True)
 class Dataset:

@@ -1,7 +1,7 @@
 """Held-out loss under every key, on the same tokens."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -69,11 +69,13 @@ def evaluate(model: Model, dataset: Dataset, config: RunConfig) -> dict[str, flo
 
 def sample(windows: Windows, count: int) -> Windows:
     """At most `count` windows, drawn alike for every run, the longest first to pad less."""
-    n = len(windows.length_n)
-    chosen = np.random.default_rng(SAMPLE_SEED).permutation(n)[:count]
-    chosen = chosen[np.argsort(-windows.length_n[chosen], kind="stable")]
-    arrays = {name: getattr(windows, name)[chosen] for name in windows.__dataclass_fields__}
-    return replace(windows, **arrays)
+    return windows.take(sampled(windows, count))
+
+
+def sampled(windows: Windows, count: int) -> NDArray[np.int64]:
+    """The numbers of the windows that `sample` gives."""
+    chosen = np.random.default_rng(SAMPLE_SEED).permutation(len(windows.length_n))[:count]
+    return chosen[np.argsort(-windows.length_n[chosen], kind="stable")]
 
 
 def _scores(

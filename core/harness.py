@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.errors import InputError
-from core.generate import Ids, Paths, generate, score_continuations
-from core.probes import Subject
+from core.generate import Ids, generate, score_continuations
+from core.subject import Subject
 
 SHOT_DELIMITER = "\n\n"  # what the harness puts between solved examples and the question
 NEW_TOKENS = 256  # generated where a task does not say
@@ -29,7 +29,7 @@ class Answerer:
         Routed on the question: the context without solved examples, as in arXiv 2510.02375, sec. 2.
         """
         encoded = [self._encode_pair(context, continuation) for context, continuation in pairs]
-        paths = self._route([question(context) for context, _ in pairs])
+        paths = self.subject.route([question(context) for context, _ in pairs])
         prompts, continuations = [ids for ids, _ in encoded], [ids for _, ids in encoded]
         return [
             (found.logprob, found.greedy)
@@ -48,13 +48,13 @@ class Answerer:
             for start in range(0, len(ids), codec.context):
                 owners.append(owner)
                 chunks.append(ids[start : start + codec.context])
-        paths = self._route(texts)
+        paths = self.subject.route(texts)
         found = score_continuations(
             self.subject.model,
             codec,
             [[]] * len(chunks),
             chunks,
-            None if paths is None else paths[owners],
+            paths[owners],
         )
         totals = [0.0] * len(texts)
         for owner, likelihood in zip(owners, found, strict=True):
@@ -77,14 +77,11 @@ class Answerer:
         for length in sorted(set(lengths)):
             rows = [row for row, other in enumerate(lengths) if other == length]
             contexts = [requests[row][0] for row in rows]
-            paths = self._route([question(context) for context in contexts])
+            paths = self.subject.route([question(context) for context in contexts])
             texts = generate(self.subject.model, self.subject.codec, contexts, paths, length)
             for row, text in zip(rows, texts, strict=True):
                 answers[row] = _until(text, requests[row][1].get("until", []))
         return answers
-
-    def _route(self, keys: Sequence[str]) -> Paths:
-        return None if self.subject.memory == "none" else self.subject.router.route(keys)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[Ids, Ids]:
         """Tokens of both, cut where the context's own tokens end: the harness' convention. Blanks

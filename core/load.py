@@ -1,23 +1,22 @@
 """A finished run, loaded back: anchor and bank, its tokenizer, and the routing of any text."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from core.checkpoint import load_weights
-from core.config import DataConfig, RunConfig, Runtime, TreeConfig, load_config, parse_config
+from core.checkpoint import load_weights, saved_config
+from core.config import DataConfig, RunConfig, Runtime, TreeConfig, load_config
 from core.corpus.sources import fetch_minilm
 from core.dataset import dataset_folder
 from core.errors import InputError
 from core.identity import run_id, tree_fingerprint
-from core.model import Model, resolve_precision
+from core.model import Model, is_weight, resolve_precision
 from core.prepare import prepare
+from core.record import read_record
 from core.retrieval.embedders import Embedder, HashEmbedder, MiniLMEmbedder, TfidfEmbedder
 from core.retrieval.tree import ClusterTree
 
@@ -30,7 +29,7 @@ def load_run(folder: Path, device: str = "cpu", asked: RunConfig | None = None) 
     """
     config = load_config(folder / "config.yaml")
     weights_file = folder / "model.safetensors"
-    _same(_saved_config(weights_file), config, weights_file, f"{folder / 'config.yaml'} describes")
+    _same(saved_config(weights_file), config, weights_file, f"{folder / 'config.yaml'} describes")
     if asked is not None:
         _same(config, asked, folder, "the one asked for is")
     model = Model(config, device, resolve_precision(config.train.precision, device))
@@ -47,28 +46,13 @@ def load_routed(folder: Path, runtime: Runtime) -> tuple[Model, "Router"]:
     model = load_run(folder, runtime.device)
     data, tree = model.config.data, model.config.tree
     prepared = prepare(data, tree, runtime.cache, runtime.device).digest
-    try:
-        trained_on = json.loads((folder / "record.json").read_text())["data_digest"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder}: no record of a finished run ({error}); train it") from None
+    trained_on = read_record(folder).data_digest
     if trained_on != prepared:
         raise InputError(
             f"{folder} was trained on data {trained_on}, {runtime.cache} holds {prepared}; give "
             "the results folder that the run was made in, or train it again"
         )
     return model, Router.open(data, tree, runtime.cache, runtime.device)
-
-
-def _saved_config(path: Path) -> RunConfig:
-    """The config in the header of a weights file."""
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be loaded ({error}); train the run again") from None
-    if "config" not in header:
-        raise InputError(f"{path}: its header holds no config; give the file that a run wrote")
-    return parse_config(json.loads(header["config"]), str(path))
 
 
 def _same(found: RunConfig, expected: RunConfig, where: Path, who: str) -> None:
@@ -95,7 +79,7 @@ def _difference(found: RunConfig, expected: RunConfig) -> str:
 def _fill(model: Model, weights: dict[str, Tensor], where: Path) -> None:
     """Every weight from the file; moments, which a finished run does not keep, stay at zero."""
     state = model.state()
-    needed = {name for name in state if name.startswith("anchor.") or name.endswith(".rows")}
+    needed = [name for name in state if is_weight(name)]
     shapes = {name: tuple(weights[name].shape) for name in weights}
     if shapes != {name: tuple(state[name].shape) for name in needed}:
         raise InputError(

@@ -133,6 +133,11 @@ class Model:
         return self.bank.state() if self.bank else {}
 
 
+def is_weight(name: str) -> bool:
+    """Whether a tensor of `Model.state()` outlives training; moments and row counts do not."""
+    return name.startswith("anchor.") or name.endswith((".rows", ".dense"))
+
+
 def predicted(segments_bt: Tensor) -> Tensor:
     """Where a packed row [b, t + 1] has a target: [b, t], the next token of the same document."""
     same_bt = segments_bt[:, 1:] == segments_bt[:, :-1]

@@ -1,8 +1,9 @@
 """Does a model know a fact? Asked by prompt, by how often the training text states the fact.
 
-Three routes: `prompt`, the path of the prompt's own text; `oracle (bound)`, the leaf where most
-windows of the documents that state the fact were trained, an upper bound that no honest use has;
-`off`.
+A memory that the tree addresses has three routes: `prompt`, the path of the prompt's own text;
+`oracle (bound)`, the leaf where most windows of the documents that state the fact were trained, an
+upper bound that no honest use has; `off`. Any other model has `on`, the model as it is, and `off`
+where it works without its memory.
 """
 
 from collections.abc import Sequence
@@ -13,20 +14,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from core.config import DataConfig, Runtime, TreeConfig
-from core.corpus.fact_counts import bucket, count_facts
+from core.config import Runtime, TreeConfig
+from core.corpus.fact_counts import lowest
+from core.corpus.fact_sample import Asked, choose
 from core.corpus.facts import Fact, PhraseFinder, Probe, load_probes
 from core.corpus.prepare import prepare_windows
 from core.corpus.windows import SplitWindows
 from core.generate import Codec, LanguageModel, Paths, generate, score_continuations
-from core.identity import run_id
-from core.load import Router, load_routed
+from core.load import Router
+from core.posthoc.run import BANK, open_posthoc
+from core.record import write_csv
 from core.retrieval.keys import window_keys
+from core.subject import Subject, open_run
 
-PER_BUCKET = 50  # facts asked of each bucket: a share of 0.5 then has a standard error of 0.07
 NEW_TOKENS = 12  # generated behind a prompt
 ORACLE = "oracle (bound)"  # named as what it is wherever it is shown
-SAMPLE_SEED = 0  # the facts asked are the same for every run on one corpus
 
 COLUMNS = (
     "run_id",
@@ -44,19 +46,6 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A fact with what the training text holds of it."""
-
-    fact: Fact
-    frequency: int
-    documents: tuple[int, ...]  # of the train split, those that state it
-
-    @property
-    def bucket(self) -> str:
-        return bucket(self.frequency)
-
-
-@dataclass(frozen=True)
 class Answer:
     """What a model made of a fact.
 
@@ -69,47 +58,17 @@ class Answer:
     logprob: float
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A model to be asked, with what routes its prompts and what its facts are counted in."""
-
-    run_id: str
-    memory: str  # type; none and generic have no paths
-    model: LanguageModel
-    codec: Codec
-    router: Router
-    data: DataConfig
-    tree: TreeConfig
-
-
-def open_run(folder: Path, runtime: Runtime) -> Subject:
-    """A finished run, ready to be asked. Raises InputError as `load_routed` does."""
-    model, router = load_routed(folder, runtime)
-    config = model.config
-    return Subject(
-        run_id(config),
-        config.memory.type,
-        model,
-        Codec.of_run(config, runtime.cache),
-        router,
-        config.data,
-        config.tree,
-    )
-
-
 def probe_run(
     folder: Path, runtime: Runtime, probes: Sequence[Probe] | None = None
 ) -> pd.DataFrame:
-    """Ask the run of `folder` every probe; writes probes.csv there and returns it, COLUMNS.
+    """Ask the run of `folder`, post-hoc or not, every probe; writes probes.csv there.
 
-    A fact that no training document states has no oracle route, the generic control has none, and a
-    run without memory has `off` alone. Raises InputError as `open_run` does, and for facts that
-    cannot be had.
+    Returns what it writes, COLUMNS. A fact that no training document states has no oracle route.
+    Raises InputError as `open_run` does, and for facts that cannot be had.
     """
-    frame = probe_subject(open_run(folder, runtime), runtime.cache, probes)
-    partial = folder / "probes.csv.partial"
-    frame.to_csv(partial, index=False)
-    partial.replace(folder / "probes.csv")
+    opened = open_posthoc if (folder / BANK).exists() else open_run
+    frame = probe_subject(opened(folder, runtime), runtime.cache, probes)
+    write_csv(frame, folder / "probes.csv")
     return frame
 
 
@@ -131,26 +90,18 @@ def probe_subject(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def choose(probe: Probe, data: DataConfig, cache: Path) -> list[Asked]:
-    """At most PER_BUCKET facts of each bucket, the same for every run on one corpus.
-
-    Facts whose name is a common word too are left out: their frequency is not that of the fact.
-    """
-    counts = count_facts(probe, data, cache)
-    everything = [
-        Asked(fact, frequency, tuple(documents))
-        for fact, frequency, documents, common in zip(
-            probe.facts, counts.frequency(probe), counts.documents, counts.common(), strict=True
-        )
-        if not common
-    ]
-    order = np.random.default_rng(SAMPLE_SEED).permutation(len(everything))
-    taken: dict[str, list[int]] = {}
-    for index in order.tolist():
-        same = taken.setdefault(everything[index].bucket, [])
-        if len(same) < PER_BUCKET:
-            same.append(index)
-    return [everything[index] for index in sorted(i for same in taken.values() for i in same)]
+def summarise(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per probe, route and bucket: facts asked, the share generated exactly, the share whose right
+    answer ranks first, and its mean log-probability (nats)."""
+    asked = frame.assign(first=frame["rank"] == 1, lowest=frame["bucket"].map(lowest))
+    groups = asked.groupby(["probe", "route", "lowest", "bucket"])
+    table = groups.agg(
+        facts=("exact", "size"),
+        exact=("exact", "mean"),
+        first=("first", "mean"),
+        logprob=("logprob", "mean"),
+    )
+    return table.reset_index().drop(columns="lowest")
 
 
 def ask(
@@ -177,12 +128,13 @@ def ask(
 def _routes(
     probe: Probe, asked: list[Asked], subject: Subject, train: SplitWindows
 ) -> list[tuple[str, list[Asked], Paths]]:
-    """(route, facts, paths). Without paths there is no oracle, without memory only off."""
-    routes: list[tuple[str, list[Asked], Paths]] = [("off", asked, None)]
-    if subject.memory != "none":
-        prompts = [probe.prompt.format(a.fact.subject) for a in asked]
-        routes.append(("prompt", asked, subject.router.route(prompts)))
-    if subject.memory not in ("none", "generic"):
+    """(route, facts, paths)."""
+    prompts = [probe.prompt.format(a.fact.subject) for a in asked]
+    own = "prompt" if subject.routed else "on"
+    routes: list[tuple[str, list[Asked], Paths]] = [(own, asked, subject.route(prompts))]
+    if subject.removable:
+        routes.append(("off", asked, None))
+    if subject.routed:
         stated = [a for a in asked if a.documents]
         documents = [a.documents for a in stated]
         oracle_nl = oracle_paths(documents, subject.router, train, subject.tree)

@@ -3,6 +3,7 @@
 Light on purpose: no torch, no Ray, so that thousands of records load in a moment.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -152,6 +153,21 @@ def _typed(name: str, value: Any) -> Any:
     return int(value) if name in _WHOLE else float(value)
 
 
+def write_record(record: RunRecord, folder: Path) -> None:
+    """Write record.json in one move: from then on the run of `folder` is finished."""
+    partial = folder / "record.partial"
+    partial.write_text(json.dumps(record.__dict__))
+    partial.replace(folder / "record.json")
+
+
+def read_record(folder: Path) -> RunRecord:
+    """The record of a finished run. Raises InputError where there is none."""
+    try:
+        return from_row(json.loads((folder / "record.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: no record of a finished run ({error}); train it") from None
+
+
 def write_runs(frame: pd.DataFrame, path: Path) -> None:
     """Write runs.csv, and columns.csv with units and meanings beside it, each in one move."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,10 +178,15 @@ def write_runs(frame: pd.DataFrame, path: Path) -> None:
             "meaning": [MEANINGS[c] for c in COLUMNS],
         }
     )
-    for table, target in ((frame, path), (header, path.with_name("columns.csv"))):
-        partial = target.with_suffix(".csv.partial")
-        table.to_csv(partial, index=False)
-        partial.replace(target)
+    write_csv(frame, path)
+    write_csv(header, path.with_name("columns.csv"))
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table in one move."""
+    partial = path.with_suffix(".csv.partial")
+    frame.to_csv(partial, index=False)
+    partial.replace(path)
 
 
 def read_runs(path: Path) -> pd.DataFrame:

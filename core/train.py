@@ -10,25 +10,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
 from core.accounting import generic_path
 from core.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
-from core.config import RunConfig, Runtime
+from core.config import RunConfig, Runtime, save_config
 from core.dataset import Dataset
+from core.device import check_bank_fits
 from core.errors import InputError
 from core.evaluate import evaluate
 from core.identity import run_id
 from core.memory.bank import Fetch
 from core.memory.optimizer import RowAdamW
-from core.model import Model, predicted, resolve_precision
+from core.model import Model, is_weight, predicted, resolve_precision
 from core.optimizer import dense_optimizer, load_optimizer_state, optimizer_state
 from core.outcome import Outcome, make_record
 from core.prepare import prepare
-from core.record import RunRecord, Status, from_row
+from core.record import RunRecord, Status, read_record, write_record
 from core.schedule import rate
 
 WEIGHTS = "model.safetensors"
@@ -45,17 +45,16 @@ def train_run(config: RunConfig, runtime: Runtime, folder: Path, on_log: Log) ->
     """Train `config` in `folder`, from its last checkpoint if there is one, and return its record.
 
     Writes config.yaml, checkpoints, curve.csv, model.safetensors and, last, record.json. A diverged
-    run returns a record that says so; anything else that goes wrong raises.
+    run returns a record that says so; anything else that goes wrong raises, InputError for a bank
+    that the device cannot hold.
     """
-    finished = folder / "record.json"
-    if finished.exists():
-        return from_row(json.loads(finished.read_text()))
+    if (folder / "record.json").exists():
+        return read_record(folder)
+    check_bank_fits(config, runtime.device)
     dataset = prepare(config.data, config.tree, runtime.cache, runtime.device)
     start = train_start(config, runtime, folder.parent)
     record = Trainer(config, runtime, folder, dataset, on_log, start).run()
-    partial = finished.with_suffix(".partial")
-    partial.write_text(json.dumps(record.__dict__))
-    partial.replace(finished)
+    write_record(record, folder)
     return record
 
 
@@ -118,7 +117,7 @@ class Trainer:
 
     def run(self) -> RunRecord:
         """Train to the end, evaluate, and say what came out."""
-        self._write_config()
+        save_config(self.config, self.folder)
         self._resume()
         self.progress["attempts"] += 1
         status, cause, losses = Status.DONE, "", {}
@@ -262,22 +261,13 @@ class Trainer:
         self.model.load_state(tensors)
         load_optimizer_state(self.model, self.optimizer, tensors)
 
-    def _write_config(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
-        (self.folder / "config.yaml").write_text(text)
-
     def _write_curve(self) -> None:
         partial = self.folder / "curve.csv.partial"
         pd.DataFrame(self.progress["curve"]).to_csv(partial, index=False)
         partial.replace(self.folder / "curve.csv")
 
     def _save_weights(self) -> None:
-        weights = {
-            name: tensor
-            for name, tensor in self.model.state().items()
-            if name.startswith("anchor.") or name.endswith((".rows", ".dense"))
-        }
+        weights = {name: x for name, x in self.model.state().items() if is_weight(name)}
         config = {"config": json.dumps(self.config.model_dump(mode="json"))}
         save_weights(self.folder / WEIGHTS, weights, config)
 

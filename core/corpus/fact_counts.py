@@ -1,6 +1,7 @@
 """How often the train split states each fact, counted in its text; made once per corpus."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,6 +69,11 @@ def bucket(frequency: int) -> str:
         return f"{first}+"
     last = _EDGES[index + 1] - 1
     return str(first) if first == last else f"{first}-{last}"
+
+
+def lowest(bucket: str) -> int:
+    """The least frequency of a bucket, by which buckets are put in order."""
+    return int(re.split(r"[-+]", bucket)[0])
 
 
 def _fingerprint(probe: Probe, data: DataConfig) -> str:

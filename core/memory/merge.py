@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from core.accounting import tree_clusters
-from core.checkpoint import load_weights, save_weights
-from core.config import RunConfig, parse_config
+from core.checkpoint import load_weights, save_weights, saved_config
+from core.config import RunConfig
 from core.errors import InputError
 
 
@@ -26,7 +25,7 @@ def merge_banks(parts: Sequence[Path], target: Path) -> None:
     Raises InputError where configs differ in more than tree_part and the parts overlap or leave a
     cluster out.
     """
-    configs = [_config(path) for path in parts]
+    configs = [saved_config(path) for path in parts]
     whole = _whole(configs[0])
     for path, config in zip(parts, configs, strict=True):
         if _whole(config) != whole:
@@ -43,6 +42,7 @@ def merge_banks(parts: Sequence[Path], target: Path) -> None:
     merged = load_weights(parts[0])
     for path, config in zip(parts[1:], configs[1:], strict=True):
         _take(merged, load_weights(path), config)
+    target.parent.mkdir(parents=True, exist_ok=True)
     save_weights(target, merged, {"config": json.dumps(whole.model_dump(mode="json"))})
 
 
@@ -60,10 +60,3 @@ def _take(merged: dict[str, Tensor], part: dict[str, Tensor], config: RunConfig)
 
 def _whole(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"train": config.train.model_copy(update={"tree_part": ()})})
-
-
-def _config(path: Path) -> RunConfig:
-    if not path.exists():
-        raise InputError(f"{path}: no such file; train the part first")
-    with safe_open(path, "pt") as file:
-        return parse_config(json.loads(file.metadata()["config"]), str(path))

@@ -25,6 +25,7 @@ from core.schedule import rate
 from core.train import batch_rows
 
 BATCH = 16  # rows scored at once
+Log = Callable[[int, int, float], None]
 
 
 class PostHocModel:
@@ -132,12 +133,12 @@ def train_bank(
     train: TrainConfig,
     weight_decay: float,
     seed: int,
-    on_log: Callable[[int, float], None],
+    on_log: Log,
 ) -> None:
     """Train the bank on `rows` for train.tokens tokens, padding counted; the model stays frozen.
 
-    `on_log` gets each step and its loss in nats/token. Raises InputError where the rows do not fill
-    a batch.
+    `on_log` gets each step, their number and the loss in nats/token. Raises InputError where the
+    rows do not fill a batch.
     """
     optimizer = RowAdamW(train.beta1, train.beta2, weight_decay, train.clip)
     steps = train.tokens // (train.batch_size * (rows.tokens_nt.shape[1] - 1))
@@ -149,7 +150,7 @@ def train_bank(
         loss = model.summed_loss(rows_bt, segments_bt, fetches, scored_bt) / scored_bt.sum()
         loss.backward()
         optimizer.step(fetches, train.lr * rate(step, steps, train))
-        on_log(step + 1, loss.item())
+        on_log(step + 1, steps, loss.item())
 
 
 @torch.no_grad()

@@ -1,17 +1,15 @@
 """One post-hoc run: the bank of a frozen pretrained model, trained, scored, saved, loaded back."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from core.checkpoint import load_weights, save_weights
-from core.config import DataConfig, Runtime, TrainConfig, TreeConfig, parse_section
+from core.config import DataConfig, Runtime, TrainConfig, TreeConfig, parse_section, save_config
 from core.corpus.packages import file_sha256
 from core.corpus.prepare import prepare_windows
 from core.corpus.windows import SplitWindows
@@ -22,6 +20,7 @@ from core.model import resolve_precision
 from core.posthoc.gguf import smollm2
 from core.posthoc.llama import Llama
 from core.posthoc.model import (
+    Log,
     PostHocModel,
     TextRows,
     ffn_bank,
@@ -29,11 +28,12 @@ from core.posthoc.model import (
     open_codec,
     train_bank,
 )
-from core.probes import Subject
 from core.reading import read_yaml
 from core.retrieval.keys import window_keys
 from core.section import Count, CountOrZero, RateOrZero, Section
+from core.subject import Subject
 
+BANK = "bank.safetensors"
 SAMPLE_SEED = 0  # the scored windows are the same for every run
 
 
@@ -72,7 +72,7 @@ def posthoc_id(config: PostHocConfig, cache: Path) -> str:
 
 
 def train_posthoc(
-    config: PostHocConfig, runtime: Runtime, folder: Path, on_log: Callable[[int, float], None]
+    config: PostHocConfig, runtime: Runtime, folder: Path, on_log: Log
 ) -> dict[str, float]:
     """Train the bank and return `loss_test_KEY` in nats per token of the pretrained tokenizer.
 
@@ -93,7 +93,7 @@ def train_posthoc(
 def open_posthoc(folder: Path, runtime: Runtime) -> Subject:
     """A finished post-hoc run, ready to be asked. Raises InputError for a damaged or other bank."""
     config = load_posthoc_config(folder / "config.yaml")
-    model, file = _model(config, runtime), folder / "bank.safetensors"
+    model, file = _model(config, runtime), folder / BANK
     saved = load_weights(file)
     assert model.bank is not None
     rows = {name: x for name, x in model.bank.state().items() if name.endswith(".rows")}
@@ -164,12 +164,10 @@ def _texts(split: SplitWindows, chosen: NDArray[np.int64], prefix: float | None)
 def _save(
     config: PostHocConfig, model: PostHocModel, losses: dict[str, float], folder: Path
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     assert model.bank is not None
     rows = {name: t for name, t in model.bank.state().items() if name.endswith(".rows")}
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    (folder / "config.yaml").write_text(text)
-    save_weights(folder / "bank.safetensors", rows, {"config": config.model_dump_json()})
+    save_config(config, folder)
+    save_weights(folder / BANK, rows, {"config": config.model_dump_json()})
     partial = folder / "losses.partial"
     partial.write_text(json.dumps(losses))
     partial.replace(folder / "losses.json")

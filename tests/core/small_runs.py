@@ -17,6 +17,19 @@ FILLER = {
 }
 
 
+MEMORIES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "generic": {"type": "generic", "widths": [4]},
+    **{
+        name: {"type": name, "widths": [3, 2]}
+        for name in ("ffn", "kv", "lora-qk", "lora-vo", "lora-ffn")
+    },
+    "pkm": {"type": "pkm", "keys": 6, "heads": 2, "top_k": 3},
+    "ngram": {"type": "ngram", "rows": 90, "heads": 2, "row_dim": 4},
+    "moe": {"type": "moe", "experts": 3, "top_k": 2},
+}
+
+
 def write_corpus(folder: Path, copies: int = 40) -> Path:
     """Each fact stated `copies` times in texts of its own kind of words."""
     draw = random.Random(0)

@@ -1,28 +1,14 @@
 """Blocked clusters are routed around; the rest of the bank serves as before."""
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.blocking import (
-    block_best,
-    block_run,
-    block_subtree,
-    blocked_losses,
-    route_open,
-    summarise,
-)
-from core.config import RunConfig, Runtime
+from core.blocking import block_best, block_shares, block_subtree, route_open
 from core.errors import InputError
-from core.load import Router
 from core.retrieval.tree import ClusterTree
 from tests.core.retrieval.test_tree import unit_vectors
-from tests.core.small_runs import fact_config, train, write_corpus
-from tests.core.test_probes import CITY
 
 
 @pytest.fixture(scope="module")
@@ -106,69 +92,7 @@ def test_clusters_that_do_not_exist_are_refused(
         block_subtree(level, cluster).open_leaves(tree, unit_vectors(2, 8, 0))
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("results")
-
-
-@pytest.fixture(scope="module")
-def config(results: Path) -> RunConfig:
-    training = {"tokens": 20_000, "batch_size": 4, "precision": "fp32"}
-    return fact_config(write_corpus(results / "text"), train=training)
-
-
-@pytest.fixture(scope="module")
-def folder(results: Path, config: RunConfig) -> Path:
-    return train(config, results)
-
-
-def test_facts_outside_the_blocked_part_keep_their_answers(
-    folder: Path, results: Path, config: RunConfig
-) -> None:
-    prompts = [CITY.prompt.format(fact.subject) for fact in CITY.facts]
-    own = Router.open(config.data, config.tree, results / "cache").route(prompts)
-    leaf = int(own[0, -1])
-    frame = block_run(folder, Runtime(results=results), block_subtree(2, leaf), [CITY])
-    assert frame["moved"].tolist() == (own[:, -1] == leaf).tolist()
-    still = frame[~frame["moved"]]
-    assert (still["logprob_before"] == still["logprob_after"]).all()
-    moved = frame[frame["moved"]]
-    assert len(moved) and (moved["logprob_before"] != moved["logprob_after"]).all()
-    best = block_run(folder, Runtime(results=results), block_best(4), [CITY])
-    assert best["moved"].all()
-
-
-def test_losses_inside_and_outside(folder: Path, results: Path, config: RunConfig) -> None:
-    runtime = Runtime(results=results)
-    frame = blocked_losses(folder, runtime, block_subtree(1, 0)).set_index("part")
-    assert frame["windows"].min() > 0
-    assert frame.loc["inside", "loss_after"] != frame.loc["inside", "loss_before"]
-    assert frame.loc["outside", "loss_after"] == frame.loc["outside", "loss_before"]
-    everything = blocked_losses(folder, runtime, block_best(2)).set_index("part")
-    assert everything.loc["outside", "windows"] == 0
-    assert everything.loc["inside", "windows"] == frame["windows"].sum()
-
-
-def test_summary_counts_what_was_known() -> None:
-    frame = pd.DataFrame(
-        {
-            "blocked": "best 1/4",
-            "probe": "city-country",
-            "bucket": ["1", "1", "1", "2-3"],
-            "rank_before": [1, 1, 3, 1],
-            "rank_after": [1, 2, 1, 5],
-        }
-    )
-    found = summarise(frame).set_index("bucket")
-    assert found.loc["1", ["asked", "known", "forgotten", "kept"]].tolist() == [3, 2, 1, 1]
-    assert found.loc["2-3", ["asked", "known", "forgotten", "kept"]].tolist() == [1, 1, 1, 0]
-
-
-@pytest.mark.parametrize("memory", [{}, {"type": "generic", "widths": [4]}])
-def test_a_memory_without_paths_is_refused(
-    results: Path, config: RunConfig, memory: dict[str, object]
-) -> None:
-    training = {"tokens": 400, "batch_size": 4}
-    other = fact_config(Path(config.data.corpus[0]), memory=memory, train=training)
-    with pytest.raises(InputError, match="has no paths to block"):
-        block_run(train(other, results), Runtime(results=results), block_best(2), [CITY])
+def test_shares_are_those_that_the_tree_can_give() -> None:
+    assert [b.name for b in block_shares((4, 16))] == [f"best 1/{k}" for k in (16, 8, 4, 2)]
+    assert [b.name for b in block_shares((4, 12))] == ["best 1/4", "best 1/2"]
+    assert block_shares((3, 9)) == []

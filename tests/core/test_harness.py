@@ -3,7 +3,6 @@
 import json
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ import torch
 from core.config import Runtime
 from core.errors import InputError
 from core.harness import Answerer, as_lm, question
-from core.probes import Subject, open_run
-from tests.core.small_runs import CITIES, fact_config, train, write_corpus
+from core.subject import Subject, open_run
+from tests.core.small_runs import CITIES, MEMORIES, fact_config, train, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +29,7 @@ def slow_nats(subject: Subject, ids: list[int], first: int, key: str) -> tuple[f
     """Of the tokens from `first` on; ids start with end-of-text."""
     path = torch.from_numpy(subject.router.route([key]).astype(np.int64))
     tokens = torch.tensor([ids])
-    fetches = None if subject.memory == "none" else subject.model.fetch(path)
-    hidden = subject.model.hidden(tokens, torch.zeros_like(tokens), fetches)
+    hidden = subject.model.hidden(tokens, torch.zeros_like(tokens), subject.model.fetch(path))
     logprobs = torch.log_softmax(hidden @ subject.model.head_vd.T, -1)[0]
     total = sum(float(logprobs[t - 1, ids[t]]) for t in range(first, len(ids)))
     greedy = all(int(logprobs[t - 1].argmax()) == ids[t] for t in range(first, len(ids)))
@@ -91,14 +89,17 @@ def test_generation_stops_at_the_first_stop_string(subject: Subject) -> None:
         Answerer(subject).generate_until([(context, {"do_sample": True})])
 
 
-def test_a_run_without_memory_needs_no_path(subject: Subject) -> None:
-    bare = replace(subject, memory="none")
-    [(nats, _)] = Answerer(bare).loglikelihood([("Paris is a city in", " France.")])
-    ids = [0, *subject.codec.encode("Paris is a city in France.")]
-    first = 1 + len(subject.codec.encode("Paris is a city in"))
-    assert nats == pytest.approx(slow_nats(bare, ids, first, "")[0], rel=1e-4)
-    routed = Answerer(subject).loglikelihood([("Paris is a city in", " France.")])[0][0]
-    assert routed != nats
+@pytest.mark.parametrize("name", ["none", "generic", "ngram", "moe"])
+def test_a_memory_without_a_tree_is_on_and_needs_no_path(subject: Subject, name: str) -> None:
+    training = {"tokens": 2_000, "batch_size": 4, "precision": "fp32"}
+    corpus = Path(subject.data.corpus[0])
+    config = fact_config(corpus, memory=MEMORIES[name], train=training)
+    results = corpus.parents[1]
+    other = open_run(train(config, results), Runtime(results=results))
+    [(nats, _)] = Answerer(other).loglikelihood([("Paris is a city in", " France.")])
+    ids = [0, *other.codec.encode("Paris is a city in France.")]
+    first = 1 + len(other.codec.encode("Paris is a city in"))
+    assert nats == pytest.approx(slow_nats(other, ids, first, "")[0], rel=1e-4)
 
 
 def test_the_question_is_the_last_example() -> None:

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+import core.train
 from core.checkpoint import load_weights, save_weights
 from core.config import RunConfig, Runtime
 from core.corpus.prepare import prepare_windows
+from core.dataset import Dataset
 from core.errors import InputError
+from core.evaluate import evaluate
 from core.load import Router, load_routed, load_run
+from core.memory_types import type_names
+from core.model import Model
 from core.prepare import prepare
-from tests.core.small_runs import fact_config, train, write_corpus
+from tests.core.small_runs import MEMORIES, fact_config, train, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,33 @@ def test_loads_what_was_saved(folder: Path, config: RunConfig) -> None:
     assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
     assert any(name.endswith(".rows") for name in saved)
     assert {name for name in state if name.startswith("anchor.")} <= saved.keys()
+
+
+def test_there_is_a_small_run_of_every_type() -> None:
+    assert tuple(MEMORIES) == type_names()
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_logits_of_every_type_come_back_to_the_bit(
+    results: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    trained: list[Model] = []
+
+    def kept(model: Model, dataset: Dataset, config: RunConfig) -> dict[str, float]:
+        trained.append(model)
+        return evaluate(model, dataset, config)
+
+    monkeypatch.setattr(core.train, "evaluate", kept)
+    few = {"tokens": 1_000, "batch_size": 4, "precision": "fp32"}
+    other = fact_config(Path(config.data.corpus[0]), memory=MEMORIES[name], train=few, seed=1)
+    loaded = load_run(train(other, results), asked=other)
+    tokens = torch.randint(0, 400, (3, 20), generator=torch.Generator().manual_seed(0))
+    segments, path_bl = torch.zeros_like(tokens), torch.tensor([[0, 1], [1, 3], [0, 0]])
+    before, after = (
+        model.anchor.logits(model.hidden(tokens, segments, model.fetch(path_bl)))
+        for model in (trained[-1], loaded)
+    )
+    assert torch.equal(before, after)
 
 
 def test_router_finds_the_paths_of_the_dataset(

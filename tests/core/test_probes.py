@@ -7,15 +7,24 @@ import pandas as pd
 import pytest
 import torch
 
-from core import probes
 from core.config import RunConfig, Runtime
+from core.corpus import fact_sample
 from core.corpus.fact_counts import FactCounts
+from core.corpus.fact_sample import choose
 from core.corpus.facts import Fact, Probe
 from core.corpus.prepare import prepare_windows
 from core.generate import Codec
 from core.load import Router, load_run
-from core.probes import COLUMNS, ORACLE, ask, choose, oracle_paths, probe_run
-from tests.core.small_runs import CITIES, ELEMENTS, fact_config, train, write_corpus
+from core.probes import COLUMNS, ORACLE, ask, oracle_paths, probe_run
+from core.subject import open_run
+from tests.core.small_runs import (
+    CITIES,
+    ELEMENTS,
+    MEMORIES,
+    fact_config,
+    train,
+    write_corpus,
+)
 
 ATOMIC = Probe(
     "atomic-number",
@@ -119,7 +128,7 @@ def test_the_sample_is_capped_per_bucket_and_leaves_common_words_out(
     facts = tuple(Fact((f"city{i}",), "x") for i in range(n))
     probe = Probe("many", "{}", "mentions", True, facts)
     counts = FactCounts([i % 4 for i in range(n)], [[]] * n, [9 * (i % 5 == 0) for i in range(n)])
-    monkeypatch.setattr(probes, "count_facts", lambda *_: counts)
+    monkeypatch.setattr(fact_sample, "count_facts", lambda *_: counts)
     chosen = choose(probe, config.data, tmp_path)
     buckets = [asked.bucket for asked in chosen]
     assert {name: buckets.count(name) for name in set(buckets)} == {"0": 50, "1": 50, "2-3": 50}
@@ -128,13 +137,31 @@ def test_the_sample_is_capped_per_bucket_and_leaves_common_words_out(
 
 
 @pytest.mark.parametrize(
-    ("memory", "routes"),
-    [({}, {"off"}), ({"type": "generic", "widths": [4]}, {"off", "prompt"})],
+    ("name", "routes"),
+    [
+        ("none", {"on"}),
+        ("generic", {"on", "off"}),
+        ("ngram", {"on", "off"}),
+        ("pkm", {"on"}),  # nothing stands in the place of the FFNs when it is off
+        ("moe", {"on"}),
+    ],
 )
-def test_runs_without_paths_have_fewer_routes(
-    results: Path, config: RunConfig, memory: dict[str, object], routes: set[str]
+def test_memories_that_no_tree_addresses_have_no_paths(
+    results: Path, config: RunConfig, name: str, routes: set[str]
 ) -> None:
     corpus = Path(config.data.corpus[0])
-    other = fact_config(corpus, memory=memory, train={"tokens": 400, "batch_size": 4})
-    frame = probe_run(train(other, results), Runtime(results=results), [CITY])
-    assert set(frame["route"]) == routes
+    training = {"tokens": 4_000, "batch_size": 4, "precision": "fp32"}
+    other = fact_config(corpus, memory=MEMORIES[name], train=training)
+    folder = train(other, results)
+    frame = probe_run(folder, Runtime(results=results), [CITY]).set_index("route")
+    assert set(frame.index) == routes
+    if "off" in routes:
+        assert (frame.loc["on", "logprob"] != frame.loc["off", "logprob"].to_numpy()).all()
+    model = load_run(folder)
+    paths = (np.zeros((5, 2), np.int32), np.full((5, 2), 1, np.int32))
+    answers = [
+        ask(model, open_run(folder, Runtime(results=results)).codec, CITY, CITY.facts, path)
+        for path in paths
+    ]
+    assert answers[0] == answers[1]  # any path is the same one
+    assert [a.logprob for a in answers[0]] == frame.loc["on", "logprob"].tolist()

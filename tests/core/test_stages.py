@@ -171,7 +171,7 @@ def test_merging_refuses_what_is_no_whole(
         ([one], r"hold clusters \[0\] of level 1, each of 0 to 1 is needed once"),
         ([one, two, two], r"hold clusters \[0, 1, 1\]"),
         ([one, other], "differs from .* in more than train.tree_part"),
-        ([one, tmp_path / "absent"], "no such file"),
+        ([one, tmp_path / "absent"], "absent: cannot be loaded"),
     ):
         with pytest.raises(InputError, match=message):
             merge_banks(parts, target)

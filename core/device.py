@@ -1,0 +1,48 @@
+"""What a machine offers: its devices, and memory for a bank."""
+
+import os
+from pathlib import Path
+
+from core.accounting import count_parameters
+from core.config import RunConfig
+from core.errors import InputError
+
+# A weight and its two moments, in fp32 (`core.memory.bank.Table`).
+BYTES_A_PARAMETER = 12
+# Where a container's limit stands (cgroup version 2); the word "max" is no limit.
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def check_device(device: str) -> None:
+    """Raises InputError for a device that this machine has not."""
+    if device == "cpu":
+        return
+    import torch  # takes seconds, and a run on the CPU is checked without it
+
+    count = torch.cuda.device_count()
+    allowed = ["cpu", *(["cuda"] if count else []), *(f"cuda:{n}" for n in range(count))]
+    if device not in allowed:
+        raise InputError(f"device {device}: this machine has {', '.join(allowed)}; give one")
+
+
+def check_bank_fits(config: RunConfig, device: str) -> None:
+    """Raises InputError for a bank that the memory of `device` cannot hold with its moments."""
+    bank = count_parameters(config).bank
+    needed, held = bank * BYTES_A_PARAMETER, memory_bytes(device)
+    if needed > held:
+        raise InputError(
+            f"memory: a bank of {bank:,} parameters takes {needed / 2**30:.1f} GiB with its "
+            f"moments, {device} has {held / 2**30:.1f} GiB; give smaller memory.widths, a smaller "
+            "tree.branching or fewer slots, rows or experts"
+        )
+
+
+def memory_bytes(device: str) -> int:
+    """Of the GPU, or of the host as far as a container may use it."""
+    if device != "cpu":
+        import torch
+
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = CONTAINER_LIMIT.read_text().strip() if CONTAINER_LIMIT.exists() else "max"
+    return min(physical, int(limit)) if limit.isdigit() else physical

@@ -1,0 +1,47 @@
+"""Runs that trained parts of the tree, merged to one run that can be asked like any other."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.checkpoint import saved_config
+from core.config import Runtime, save_config
+from core.errors import InputError
+from core.evaluate import evaluate
+from core.load import load_run
+from core.memory.merge import merge_banks
+from core.model import resolve_precision
+from core.outcome import Outcome, make_record
+from core.prepare import prepare
+from core.record import RunRecord, Status, read_record, write_record
+from core.train import WEIGHTS
+
+
+def merge_runs(parts: Sequence[Path], target: Path, runtime: Runtime) -> RunRecord:
+    """Write the run folder `target` from those of runs that share out the clusters of level 1.
+
+    The merged run is evaluated anew; its record counts the tokens and seconds of all parts. Raises
+    InputError as `merge_banks` does, for a part that is not finished and where `target` exists.
+    """
+    if target.exists():
+        raise InputError(f"{target} exists; name a folder that does not, or remove it")
+    records = [read_record(part) for part in parts]
+    merge_banks([part / WEIGHTS for part in parts], target / WEIGHTS)
+    config = saved_config(target / WEIGHTS)
+    save_config(config, target)
+    dataset = prepare(config.data, config.tree, runtime.cache, runtime.device)
+    started = time.process_time()
+    losses = evaluate(load_run(target, runtime.device), dataset, config)
+    precision = resolve_precision(config.train.precision, runtime.device)
+    seconds = time.process_time() - started
+    outcome = Outcome(Status.DONE, "", losses, seconds, precision)
+    progress = {
+        "curve": [],
+        "tokens": sum(record.tokens for record in records),
+        "cpu_seconds": sum(record.train_seconds for record in records),
+        "wall_seconds": sum(record.wall_seconds for record in records),
+        "attempts": sum(record.attempts for record in records),
+    }
+    record = make_record(config, runtime, dataset, progress, outcome)
+    write_record(record, target)
+    return record
