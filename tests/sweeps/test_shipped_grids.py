@@ -1,0 +1,125 @@
+"""The grids that come with the project: controls in each, and the equalities that they promise."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from core.accounting import count_parameters, start_flops, training_flops_per_token
+from core.config import RunConfig
+from sweeps.grid import GRIDS, Grid, load_grid
+
+NAMES = sorted(path.stem for path in GRIDS.glob("*.yaml"))
+README = Path(__file__).parents[2] / "README.md"
+ANCHORS = (32, 48)  # d_model
+MATCHED = ("moe", "pkm", "ngram")
+
+
+def configs(grid: Grid, arm: str, d_model: int | None = None) -> list[RunConfig]:
+    """The arm's runs of one seed."""
+    seed = grid.trials[0].config.seed
+    own = [t.config for t in grid.trials if t.arm == arm and t.config.seed == seed]
+    return [config for config in own if d_model in (None, config.anchor.d_model)]
+
+
+def runtime(config: RunConfig) -> int:
+    return count_parameters(config).runtime
+
+
+def held(config: RunConfig) -> int:
+    counts = count_parameters(config)
+    return counts.anchor + counts.bank
+
+
+def bank(config: RunConfig) -> int:
+    return count_parameters(config).bank
+
+
+def total_flops(config: RunConfig) -> float:
+    return training_flops_per_token(config) * config.train.tokens + start_flops(config)
+
+
+def distinct(values: Iterable[RunConfig], of: Callable[[RunConfig], float]) -> set[float]:
+    return {of(config) for config in values}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_has_controls_and_two_anchors_or_says_why(name: str) -> None:
+    grid = load_grid(name)
+    assert {"none", "generic"} <= {t.config.memory.type for t in grid.trials}
+    routed = {
+        t.config.anchor.d_model
+        for t in grid.trials
+        if t.config.memory.type not in ("none", "generic")
+    }
+    assert len(routed) > 1 or "One anchor" in grid.question
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stands_in_the_readme(name: str) -> None:
+    assert f"| `{name}` |" in README.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("d_model", ANCHORS)
+def test_memory_types_are_matched_by_size_or_by_flops(d_model: int) -> None:
+    grid = load_grid("memory-type")
+    (ffn,) = configs(grid, "ffn", d_model)
+    for block in ("generic", "kv", "lora-qk", "lora-vo", "lora-ffn"):
+        (config,) = configs(grid, block, d_model)
+        fetched = count_parameters(config).fetched
+        assert fetched == pytest.approx(count_parameters(ffn).fetched, rel=0.08)
+    for token in MATCHED:
+        (size,) = configs(grid, f"{token}-size", d_model)
+        assert runtime(size) == pytest.approx(runtime(ffn), rel=0.03)
+        assert held(size) == pytest.approx(held(ffn), rel=0.03)
+        (flops,) = configs(grid, f"{token}-flops", d_model)
+        assert total_flops(flops) == pytest.approx(total_flops(ffn), rel=0.01)
+        assert bank(flops) > bank(size)
+
+
+def test_rates_are_tuned_for_the_very_types_that_are_compared() -> None:
+    def memories(name: str) -> set[tuple[str, str]]:
+        rates = {"lr": None}
+        return {
+            (t.arm, t.config.memory.model_copy(update=rates).model_dump_json())
+            for t in load_grid(name).trials
+        }
+
+    assert memories("type-rates") == memories("memory-type")
+
+
+@pytest.mark.parametrize("d_model", ANCHORS)
+def test_levels_have_equal_fetch_or_equal_bank(d_model: int) -> None:
+    grid = load_grid("tree-level")
+    fetch, equal = configs(grid, "equal-fetch", d_model), configs(grid, "equal-bank", d_model)
+    assert len(distinct(fetch, runtime)) == 1 and len(distinct(fetch, bank)) == 3
+    assert len(distinct(equal, bank)) == 1 and len(distinct(equal, runtime)) == 3
+    generic = distinct(configs(grid, "generic", d_model), runtime)
+    assert distinct([*fetch, *equal], runtime) <= generic
+
+
+@pytest.mark.parametrize("d_model", ANCHORS)
+def test_the_runtime_budget_is_split_to_the_parameter(d_model: int) -> None:
+    grid = load_grid("runtime-split")
+    split = configs(grid, "ffn", d_model)
+    everything = [*split, *configs(grid, "generic", d_model), *configs(grid, "dense", d_model)]
+    assert len(distinct(everything, runtime)) == 1
+    assert len(distinct(split, bank)) == 1 and len(split) == 3
+
+
+@pytest.mark.parametrize("d_model", ANCHORS)
+@pytest.mark.parametrize("memory", ["ffn", "generic"])
+def test_training_modes_cost_the_same(memory: str, d_model: int) -> None:
+    grid = load_grid("training-mode")
+    (joint,) = configs(grid, memory, d_model)
+    for mode in ("warm", "frozen"):
+        (config,) = configs(grid, f"{memory}-{mode}", d_model)
+        assert total_flops(config) == pytest.approx(total_flops(joint), rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["tokens-per-parameter", "training-mode"])
+def test_stated_rates_are_those_of_the_table(name: str) -> None:
+    """Points that the quick grid has too come out as the same runs."""
+    quick = {t.run_id for t in load_grid("quick").trials}
+    shared = {t.arm for t in load_grid(name).trials if t.run_id in quick}
+    assert shared == {"dense", "generic", "ffn"}
