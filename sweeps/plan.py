@@ -57,13 +57,15 @@ def _trees(grid: Grid, store: Store) -> list[dict[str, Any]]:
     trees = []
     for data, tree in dict.fromkeys((t.config.data, t.config.tree) for t in grid.trials):
         report = read_tree_report(dataset_folder(cache, tree_fingerprint(data, tree)))
-        described = {"corpus": data.corpus, "embedder": tree.embedder, "branching": tree.branching}
-        trees.append(described | {"report": asdict(report) if report else None})
+        described = tree.model_dump(include={"embedder", "branching", "key"})
+        described |= {"corpus": data.corpus, "report": asdict(report) if report else None}
+        trees.append(described)
     return trees
 
 
 def _show_tree(tree: dict[str, Any]) -> str:
-    name = f"tree {'-'.join(map(str, tree['branching']))} of {tree['embedder']} vectors"
+    shape = "-".join(map(str, tree["branching"]))
+    name = f"tree {shape} of {tree['embedder']} vectors, trained by {tree['key']}"
     if not (report := tree["report"]):
         return f"{name}: not prepared yet, so its leaves and its agreement are not known"
     rows = report["leaf_rows"]
