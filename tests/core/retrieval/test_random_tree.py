@@ -15,8 +15,10 @@ from core.config import DataConfig, TreeConfig
 from core.corpus.prepare import prepare_windows
 from core.load import Router
 from core.prepare import prepare
+from core.probes import oracle_paths
 from core.retrieval.keys import window_keys
 from core.retrieval.random_tree import HashEmbedder, random_tree
+from tests.core.small_runs import fact_config, train, write_corpus
 
 BRANCHING = (3, 2, 4)
 
@@ -122,6 +124,18 @@ def test_no_text_moves_a_path(write: Write, tmp_path: Path) -> None:
     assert len(shared) > 80
     assert all(texts[0][document] != texts[1][document] for document in shared)
     assert all(keys[0][document] == keys[1][document] for document in shared)
+
+
+def test_a_run_trains_on_it_and_the_oracle_knows_the_documents(tmp_path: Path) -> None:
+    tree = {"embedder": "random", "branching": [2, 2]}
+    config = fact_config(write_corpus(tmp_path / "text"), tree=tree)
+    record = json.loads((train(config, tmp_path) / "record.json").read_text())
+    assert record["embedder"] == "random" and record["agreement_leaf"] == 1.0
+    assert record["loss_test_prefix"] == record["loss_test_document"] != record["loss_test_off"]
+    router = Router.open(config.data, config.tree, tmp_path / "cache")
+    split = prepare_windows(config.data, tmp_path / "cache").split("train")
+    found = oracle_paths([(0,), (7,)], router, split, config.tree)
+    assert np.array_equal(found, router.route(["train 0", "train 7"]))
 
 
 def test_a_free_text_is_routed_by_its_own_hash(write: Write, tmp_path: Path) -> None:
