@@ -14,20 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Before Ray and MLflow are imported: nothing reports home, no dashboard, no loggers of their own.
-os.environ |= {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_worker_niceness": "0",  # Ray's default of 15 leaves trials the crumbs of a shared machine
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-}
-
 import ray
 from ray import tune
 
@@ -37,6 +23,7 @@ from core.prepare import prepare
 from sweeps.grid import Grid, Trial
 from sweeps.pace import work
 from sweeps.progress import Watcher, open_progress
+from sweeps.scheduling import InOrder
 from sweeps.stopping import Interruption, stoppable
 from sweeps.store import Store
 from sweeps.tracking import Tracker
@@ -112,6 +99,7 @@ def _run(
             tune.with_resources(run_trial, resources),
             param_space={"trial": tune.grid_search([trial_settings(t, runtime) for t in pending])},
             tune_config=tune.TuneConfig(
+                scheduler=InOrder(),
                 reuse_actors=True,
                 trial_name_creator=_run_id,
                 trial_dirname_creator=_run_id,
