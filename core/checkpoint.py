@@ -14,24 +14,34 @@ from core.config import RunConfig, parse_config
 from core.errors import InputError
 
 KEPT = 2
+PARTIAL = ".partial"  # folder that the next checkpoint is written to; a killed run leaves one
 
 
 def save_checkpoint(
     folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]
 ) -> None:
-    """Write folder/step-N with its tensors, its JSON state and their checksums in one move."""
-    target = folder / f"step-{step:09d}"
-    partial = folder / f".partial-{step:09d}"
+    """Write folder/step-N with its tensors, its JSON state and their checksums in one move.
+
+    Where the disk is full it raises, and what was half written goes.
+    """
+    target, partial = folder / f"step-{step:09d}", folder / PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file({k: v.contiguous() for k, v in tensors.items()}, partial / "tensors.safetensors")
-    (partial / "state.json").write_text(json.dumps(state))
-    checksums = {name: _sha256(partial / name) for name in ("tensors.safetensors", "state.json")}
-    (partial / "checksums.json").write_text(json.dumps(checksums))
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
+    try:
+        _write(partial, tensors, state)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     for old in _steps(folder)[:-KEPT]:
         shutil.rmtree(old)
+
+
+def _write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "tensors.safetensors")
+    (folder / "state.json").write_text(json.dumps(state))
+    checksums = {name: _sha256(folder / name) for name in ("tensors.safetensors", "state.json")}
+    (folder / "checksums.json").write_text(json.dumps(checksums))
 
 
 def load_checkpoint(
@@ -54,8 +64,11 @@ def load_checkpoint(
 def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file in one move; `metadata` rides in its header."""
     partial = path.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata)
-    partial.replace(path)
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

@@ -3,14 +3,15 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,6 +33,7 @@ from core.record import RunRecord, Status, read_record, write_record
 from core.schedule import rate
 
 WEIGHTS = "model.safetensors"
+LOCK = "lock"  # held by the process that trains in a run's folder
 LOGS = 100  # points of the loss curve
 MIX_STREAM = 1  # keeps the generic mix's draws apart from the order of the rows
 Log = Callable[[dict[str, float]], None]
@@ -41,17 +43,44 @@ class Diverged(Exception):
     """The loss is not finite, or far above its start."""
 
 
-def train_run(config: RunConfig, runtime: Runtime, folder: Path, on_log: Log) -> RunRecord:
+def train_run(
+    config: RunConfig, runtime: Runtime, folder: Path, on_log: Log, patience: float = 0.0
+) -> RunRecord:
     """Train `config` in `folder`, from its last checkpoint if there is one, and return its record.
 
     Writes config.yaml, checkpoints, curve.csv, model.safetensors and, last, record.json. A diverged
-    run returns a record that says so; anything else that goes wrong raises, InputError for a bank
-    that the device cannot hold.
+    run returns a record that says so; anything else that goes wrong raises. Raises InputError for a
+    bank that the device cannot hold, and where another process trains here and goes on for more
+    than `patience` seconds (-1: wait for ever).
     """
-    if (folder / "record.json").exists():
-        return read_record(folder)
+    if record := _finished(folder):
+        return record
     check_bank_fits(config, runtime.device)
     dataset = prepare(config.data, config.tree, runtime.cache, runtime.device)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_process(folder, patience):
+        return _finished(folder) or _train(config, runtime, folder, dataset, on_log)
+
+
+def _finished(folder: Path) -> RunRecord | None:
+    return read_record(folder) if (folder / "record.json").exists() else None
+
+
+@contextmanager
+def _only_process(folder: Path, patience: float) -> Iterator[None]:
+    """The system lets go of the lock when a process is killed."""
+    try:
+        with FileLock(folder / LOCK, timeout=patience):
+            yield
+    except Timeout:
+        raise InputError(
+            f"another process trains in {folder}; wait for it, or stop it and try again"
+        ) from None
+
+
+def _train(
+    config: RunConfig, runtime: Runtime, folder: Path, dataset: Dataset, on_log: Log
+) -> RunRecord:
     start = train_start(config, runtime, folder.parent)
     record = Trainer(config, runtime, folder, dataset, on_log, start).run()
     write_record(record, folder)
@@ -66,9 +95,7 @@ def train_start(config: RunConfig, runtime: Runtime, runs: Path) -> Path | None:
     if config.start is None:
         return None
     folder = runs / run_id(config.start)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
-        record = train_run(config.start, runtime, folder, lambda _: None)
+    record = train_run(config.start, runtime, folder, lambda _: None, patience=-1)
     if record.status != Status.DONE:
         raise InputError(f"train.start diverged ({record.cause}); lower train.start.lr")
     return folder / WEIGHTS

@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run what is not finished")
     run.add_argument("--device", help="cpu or cuda; default: the GPU where there is one")
     run.add_argument("--gpu-share", type=float, default=1.0, help="of a GPU for one trial, as 0.25")
+    run.add_argument("--checkpoint-seconds", type=float, default=30.0, help="from one to the next")
     status = commands.add_parser("status", help="what is done, running, failed, to do")
     plan = commands.add_parser("dry-run", help="what would run, and its cost")
     for command in (status, plan):
@@ -62,15 +63,18 @@ def _run(grid: Grid, store: Store, given: argparse.Namespace) -> int:
 
 
 def _launch(grid: Grid, store: Store, given: argparse.Namespace) -> int:
-    from sweeps.launch import launch  # Ray, MLflow and torch: seconds, only where needed
+    from sweeps.launch import Options, launch  # Ray, MLflow and torch: seconds, only where needed
 
     try:
-        launch(grid, store, given.device, given.gpu_share)
+        launch(grid, store, Options(given.device, given.gpu_share, given.checkpoint_seconds))
     except Stopped:
         total = len({trial.run_id for trial in grid.trials})
         done = total - len(Store(store.results).pending(grid))
         print(f"stopped; {done} of {total} done; run the same command to go on", file=sys.stderr)
         return 130
+    except OSError as error:
+        print(f"error: {error}; mend this and run the same command to go on", file=sys.stderr)
+        return 1
     print(_ending(grid, store, ""))
     return 1 if store.pending(grid) else 0
 

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +40,32 @@ ALLOCATOR = {
 }
 
 
-def launch(grid: Grid, store: Store, device: str | None, gpu_share: float) -> None:
+@dataclass(frozen=True)
+class Options:
+    """Where and how the trials run; no result depends on it."""
+
+    device: str | None  # none: the GPU where there is one
+    gpu_share: float  # of a GPU, for one trial
+    checkpoint_seconds: float
+
+
+def launch(grid: Grid, store: Store, options: Options) -> None:
     """Run what is pending of a grid to its end and write its table.
 
     Raises InputError where the data cannot be prepared, Stopped when interrupted.
     """
     with stoppable() as interruption:
         try:
-            _deliver_and_run(grid, store, interruption, device, gpu_share)
+            _deliver_and_run(grid, store, interruption, options)
         finally:
             store.collect(grid)
 
 
 def _deliver_and_run(
-    grid: Grid, store: Store, interruption: Interruption, device: str | None, gpu_share: float
+    grid: Grid, store: Store, interruption: Interruption, options: Options
 ) -> None:
     pending = sorted(store.pending(grid), key=lambda trial: work(trial.config), reverse=True)
-    _prepare_data(pending, store)
+    _prepare_data(grid, pending, store)
     tracker = Tracker(grid, store)
     tracker.deliver(store.undelivered(grid))
     if not pending:
@@ -65,29 +75,33 @@ def _deliver_and_run(
     try:
         with _ray(interruption):
             relay = _Relay(pending, store, watchers, interruption)
-            _run(pending, relay, *_resources(store, device, gpu_share))
+            _run(pending, relay, *_resources(store, options))
     finally:
         for watcher in watchers:
             watcher.close()
 
 
-def _prepare_data(pending: Sequence[Trial], store: Store) -> None:
+def _prepare_data(grid: Grid, pending: Sequence[Trial], store: Store) -> None:
     """Each corpus and tree once, before any trial: workers then map what lies in the cache."""
     runtime = Runtime(results=store.results)
-    for data, tree in dict.fromkeys((t.config.data, t.config.tree) for t in pending):
-        prepare(data, tree, runtime.cache, runtime.device)
+    try:
+        for data, tree in dict.fromkeys((t.config.data, t.config.tree) for t in pending):
+            prepare(data, tree, runtime.cache, runtime.device)
+    except InputError as error:
+        raise InputError(f"{grid.path}: data.corpus: {error}") from None
 
 
-def _resources(
-    store: Store, device: str | None, gpu_share: float
-) -> tuple[Runtime, dict[str, float]]:
+def _resources(store: Store, options: Options) -> tuple[Runtime, dict[str, float]]:
     """Where trials run, and what each takes: one core, and a share of a GPU where there is one."""
     gpus = ray.cluster_resources().get("GPU", 0)
-    device = device or ("cuda" if gpus else "cpu")
+    device = options.device or ("cuda" if gpus else "cpu")
     if device.startswith("cuda") and not gpus:
         raise InputError(f"device {device}: Ray sees no GPU here; use DEVICE=cpu")
-    share = {"gpu": gpu_share} if device.startswith("cuda") else {}
-    return Runtime(device=device, results=store.results), {"cpu": 1.0, **share}
+    share = {"gpu": options.gpu_share} if device.startswith("cuda") else {}
+    runtime = Runtime(
+        device=device, results=store.results, checkpoint_seconds=options.checkpoint_seconds
+    )
+    return runtime, {"cpu": 1.0, **share}
 
 
 def _run(
@@ -126,6 +140,7 @@ class _Relay(tune.Callback):  # type: ignore[misc]
     ) -> None:
         self.trials = {trial.run_id: trial for trial in pending}
         self.store, self.watchers, self.interruption = store, watchers, interruption
+        self.failures: dict[str, str] = {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Between two steps a sweep can be stopped."""
@@ -139,14 +154,17 @@ class _Relay(tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """New points of a curve."""
+        """New points of a curve, or why the run failed."""
+        if cause := result.get("failure"):
+            self.failures[_run_id(trial)] = cause
         if points := result.get("points"):
             for watcher in self.watchers:
                 watcher.log(self._ours(trial), list(points))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The function returned: the run left a record or the cause of its failure."""
-        self._finish(self._ours(trial), "the run left no record")
+        """The function returned: the run left a record, or said why it failed."""
+        cause = self.failures.pop(_run_id(trial), "the run left no record")
+        self._finish(self._ours(trial), cause)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its worker died and another takes over."""
@@ -154,13 +172,11 @@ class _Relay(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Its worker died once too often."""
-        ours = self._ours(trial)
-        self.store.write_failure(ours, f"the worker died {RETRIES + 1} times: {_last_line(trial)}")
-        self._finish(ours, "")
+        cause = f"the worker died {RETRIES + 1} times: {_last_line(trial)}"
+        self._finish(self._ours(trial), cause)
 
-    def _finish(self, ours: Trial, otherwise: str) -> None:
-        record = self.store.record(ours.run_id) or self.store.failure(ours.run_id)
-        record = record or self.store.write_failure(ours, otherwise)
+    def _finish(self, ours: Trial, cause: str) -> None:
+        record = self.store.record(ours.run_id) or self.store.write_failure(ours, cause)
         for watcher in self.watchers:
             watcher.finish(ours, record)
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -69,20 +69,19 @@ class Store:
             flops_per_token=training_flops_per_token(config),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        _write_json(self.run_folder(trial.run_id) / "failure.json", record.__dict__)
+        with suppress(OSError):  # on a full disk the cause is still shown and tracked
+            _write_json(self.run_folder(trial.run_id) / "failure.json", record.__dict__)
         return record
-
-    def clear_failure(self, run_id: str) -> None:
-        """Forget the last failure: a new attempt starts."""
-        (self.run_folder(run_id) / "failure.json").unlink(missing_ok=True)
 
     @contextmanager
     def only_driver(self) -> Iterator[None]:
         """Raises InputError where another sweep runs in this folder, or it cannot be written.
 
-        The system lets go of the lock when a driver is killed.
+        The system lets go of the lock when a driver is killed. Bad input that ends the sweep leaves
+        no folder that was not there before, but for a cache that the next sweep can use.
         """
         lock = FileLock(self.results / "sweep.lock", timeout=0)
+        new = not self.results.exists()
         try:
             self.results.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -95,6 +94,10 @@ class Store:
             raise InputError(f"{self.results}: cannot be written ({error})") from None
         try:
             yield
+        except InputError:
+            if new:
+                _remove_locks(self.results)
+            raise
         finally:
             lock.release()
 
@@ -174,6 +177,15 @@ class Store:
 def tracking_uri(results: Path) -> str:
     """MLFLOW_TRACKING_URI, or a database in the results folder at an absolute address."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results.absolute()}/mlflow.db"
+
+
+def _remove_locks(folder: Path) -> None:
+    """Locks, and folders that then hold nothing."""
+    for path in folder.rglob("*.lock"):
+        path.unlink()
+    for path in sorted([folder, *folder.rglob("*")], reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
 def _table_records(path: Path) -> Iterator[tuple[str, RunRecord]]:

@@ -1,11 +1,10 @@
-"""One trial inside a Ray worker: lock the run, train, report, keep the cause of a failure."""
+"""One trial inside a Ray worker: train, report, say the cause of a failure."""
 
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from ray import tune
 
 from core.config import Runtime, parse_config
@@ -21,19 +20,22 @@ ORPHAN_WAIT = 60.0
 def run_trial(settings: dict[str, Any]) -> None:
     """The function that Ray Tune calls with what `trial_settings` made.
 
-    An exception is kept as the run's failure and does not come back as an error, so that Ray
+    An exception is reported as the run's failure and does not come back as an error, so that Ray
     retries crashes of the worker and nothing else.
     """
     given = settings["trial"]
     os.chdir(given["working_folder"])  # paths of a corpus may be relative to it
     config = parse_config(given["config"], given["name"])
     trial = Trial(given["arm"], given["name"], given["run_id"], config)
-    runtime = Runtime(device=given["device"], results=Path(given["results"]))
-    store = Store(runtime.results)
+    runtime = Runtime(
+        device=given["device"],
+        results=Path(given["results"]),
+        checkpoint_seconds=given["checkpoint_seconds"],
+    )
     try:
-        _train(trial, runtime, store)
+        _train(trial, runtime)
     except Exception as error:  # whatever it is, the sweep's other runs go on
-        store.write_failure(trial, f"{type(error).__name__}: {error}")
+        tune.report({"failure": f"{type(error).__name__}: {error}"})
 
 
 def trial_settings(trial: Trial, runtime: Runtime) -> dict[str, Any]:
@@ -45,22 +47,16 @@ def trial_settings(trial: Trial, runtime: Runtime) -> dict[str, Any]:
         "config": trial.config.model_dump(mode="json"),
         "device": runtime.device,
         "results": str(runtime.results.absolute()),
+        "checkpoint_seconds": runtime.checkpoint_seconds,
         "working_folder": str(Path.cwd()),
     }
 
 
-def _train(trial: Trial, runtime: Runtime, store: Store) -> None:
+def _train(trial: Trial, runtime: Runtime) -> None:
     from core.train import train_run  # torch is loaded in workers alone
 
-    folder = store.run_folder(trial.run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    reports = Reports()
-    try:
-        with FileLock(folder / "lock", timeout=ORPHAN_WAIT):
-            train_run(trial.config, runtime, folder, reports.add)
-            store.clear_failure(trial.run_id)
-    except Timeout:
-        raise RuntimeError(f"another process trains in {folder}; stop it first") from None
+    folder, reports = Store(runtime.results).run_folder(trial.run_id), Reports()
+    train_run(trial.config, runtime, folder, reports.add, ORPHAN_WAIT)
     reports.flush()
 
 

@@ -1,5 +1,6 @@
 """A checkpoint is whole or it is not used."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,25 @@ def test_passes_over_a_damaged_one_and_says_so(tmp_path: Path, file: str, harm: 
 
 
 def test_a_half_written_one_is_not_seen(tmp_path: Path) -> None:
-    (tmp_path / ".partial-000000003").mkdir()
+    (tmp_path / ".partial").mkdir()
     assert load_checkpoint(tmp_path) is None
     assert load_checkpoint(tmp_path / "absent") is None
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_no_part_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(tensors: object, path: Path, metadata: object = None) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    save_checkpoint(tmp_path, 1, TENSORS, {"at": 1})
+    monkeypatch.setattr("core.checkpoint.save_file", fill)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(tmp_path, 2, TENSORS, {"at": 2})
+    with pytest.raises(OSError, match="No space left"):
+        save_weights(tmp_path / "model.safetensors", TENSORS, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]
 
 
 def test_weights_refuse_a_damaged_file(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from core.checkpoint import load_weights
 from core.config import RunConfig, Runtime
 from core.dataset import Dataset
 from core.errors import InputError
 from core.record import INCIDENTAL, RunRecord, Status
-from core.train import Trainer, batch_rows
+from core.train import Trainer, batch_rows, train_run
 
 ARMS = {
     "none": {},
@@ -76,6 +77,26 @@ def test_resumes_to_the_bit(
     assert all(torch.equal(one[name], two[name]) for name in one)
     curves = [(tmp_path / name / "curve.csv").read_bytes() for name in ("whole", "killed")]
     assert curves[0] == curves[1]
+
+
+def test_a_run_in_other_hands_is_refused_and_a_finished_one_is_not_trained_again(
+    make_config: Callable[..., RunConfig],
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("core.train.prepare", lambda *given: dataset)
+    config, folder = make_config(), tmp_path / "run"
+    folder.mkdir()
+    with (
+        FileLock(folder / "lock"),
+        pytest.raises(InputError, match="another process trains in"),
+    ):
+        train_run(config, Runtime(), folder, lambda _: None)
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+    record = train_run(config, Runtime(), folder, lambda _: None)
+    again = train_run(config, Runtime(), folder, lambda _: pytest.fail("trained again"))
+    assert comparable(again) == comparable(record)
 
 
 def test_learns_and_records(

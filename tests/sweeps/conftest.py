@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import sweeps  # noqa: F401  # sets what Ray and MLflow read when they are imported
+
 TINY = """\
 # Does the path from text to table hold?
 base:
@@ -24,10 +26,13 @@ seeds: 2
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
+    return write_corpus(tmp_path / "text.jsonl")
+
+
+def write_corpus(path: Path) -> Path:
     """Four topics of made-up words, 300 documents."""
     rng = random.Random(0)
     words = ["".join(rng.choices("abcdefghij", k=rng.randint(2, 7))) for _ in range(400)]
-    path = tmp_path / "text.jsonl"
     with path.open("w") as file:
         for number in range(300):
             topic = words[number % 4 * 100 : number % 4 * 100 + 100]

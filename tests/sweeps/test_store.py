@@ -64,6 +64,19 @@ def test_done_and_diverged_are_finished_and_failed_is_not(grid: Grid, store: Sto
     assert set(table["grid"]) == {"tiny"}
 
 
+def test_a_record_wins_over_the_failure_before(grid: Grid, store: Store) -> None:
+    store.write_failure(grid.trials[0], "OSError: disk full")
+    finish(store, grid.trials[0])
+    assert list(store.collect(grid)["cause"]) == [""]
+    assert grid.trials[0] not in store.pending(grid)
+
+
+def test_a_cause_that_cannot_be_kept_is_still_given(grid: Grid, store: Store) -> None:
+    store.results.parent.mkdir(exist_ok=True)
+    store.results.write_text("a file where the folder should be")
+    assert store.write_failure(grid.trials[0], "OSError: disk full").cause == "OSError: disk full"
+
+
 def test_the_written_table_holds_every_column_with_its_unit(grid: Grid, store: Store) -> None:
     finish(store, grid.trials[0])
     table = store.collect(grid)

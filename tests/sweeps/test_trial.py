@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -21,43 +22,35 @@ def trial(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     return load_grid(str(tiny)).trials[0]
 
 
-def test_an_error_is_kept_as_a_failure_and_does_not_reach_ray(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What a worker reports to the driver."""
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(tune, "report", reports.append)
+    return reports
+
+
+def test_an_error_is_reported_as_a_failure_and_does_not_reach_ray(
+    trial: Trial, reported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train_run(*given: object) -> None:
         raise InputError("no text; give more")
 
     monkeypatch.setattr("core.train.train_run", train_run)
     run_trial({"trial": trial_settings(trial, Runtime())})
-    failure = Store(Path("results")).failure(trial.run_id)
-    assert failure is not None
-    assert (failure.status, failure.cause) == ("failed", "InputError: no text; give more")
-    assert failure.arm == "dense"
-
-
-def test_a_success_forgets_the_failure_before(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = Store(Path("results"))
-    store.write_failure(trial, "OSError: disk full")
-    monkeypatch.setattr("core.train.train_run", lambda *given: None)
-    run_trial({"trial": trial_settings(trial, Runtime())})
-    assert store.failure(trial.run_id) is None
+    assert reported == [{"failure": "InputError: no text; give more"}]
 
 
 def test_a_run_in_other_hands_is_not_trained_twice(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
+    trial: Trial, reported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trials, "ORPHAN_WAIT", 0.0)
-    monkeypatch.setattr("core.train.train_run", lambda *given: pytest.fail("trained"))
-    store = Store(Path("results"))
-    folder = store.run_folder(trial.run_id)
+    monkeypatch.setattr("core.train.prepare", lambda *given: None)
+    folder = Store(Path("results")).run_folder(trial.run_id)
     folder.mkdir(parents=True)
     with FileLock(folder / "lock"):
         run_trial({"trial": trial_settings(trial, Runtime())})
-    failure = store.failure(trial.run_id)
-    assert failure is not None
-    assert "another process trains in" in failure.cause
+    assert "another process trains in" in reported[0]["failure"]
 
 
 def test_a_worker_elsewhere_reads_relative_paths_as_the_driver_does(
@@ -71,13 +64,14 @@ def test_a_worker_elsewhere_reads_relative_paths_as_the_driver_does(
     assert seen == [tmp_path]
 
 
-def test_points_are_gathered_and_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[list[dict[str, float]]] = []
-    monkeypatch.setattr(tune, "report", lambda metrics: sent.append(metrics["points"]))
+def test_points_are_gathered_and_none_is_lost(
+    reported: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = iter([0.0, 0.4, 0.8, 1.2, 1.2, 1.5, 1.6])
     monkeypatch.setattr("sweeps.trial.time.monotonic", lambda: next(now))
     reports = Reports()
     for step in range(4):
         reports.add({"step": step})
     reports.flush()
-    assert sent == [[{"step": 0}, {"step": 1}, {"step": 2}], [{"step": 3}]]
+    gathered = [report["points"] for report in reported]
+    assert gathered == [[{"step": 0}, {"step": 1}, {"step": 2}], [{"step": 3}]]
