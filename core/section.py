@@ -31,8 +31,9 @@ def default_of(section: "Section", name: str) -> Any:
     return type(section).model_fields[name].default
 
 
-Count = Annotated[int, BeforeValidator(integral), Field(gt=0)]
-CountOrZero = Annotated[int, BeforeValidator(integral), Field(ge=0)]
+LARGEST = 2**63 - 1  # what arrays and tables hold
+Count = Annotated[int, BeforeValidator(integral), Field(gt=0, le=LARGEST)]
+CountOrZero = Annotated[int, BeforeValidator(integral), Field(ge=0, le=LARGEST)]
 Rate = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
 RateOrZero = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)]

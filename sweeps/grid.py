@@ -123,6 +123,8 @@ def _question(path: Path) -> str:
 
 
 def _seeds(seeds: int | list[int], path: Path) -> list[int]:
+    if isinstance(seeds, int) and seeds > MOST_TRIALS:
+        raise InputError(f"{path}: seeds = {seeds}: at most {MOST_TRIALS:,} runs a grid")
     listed = list(range(seeds)) if isinstance(seeds, int) else seeds
     if not listed or min(listed) < 0 or len(set(listed)) < len(listed):
         raise InputError(
@@ -136,14 +138,19 @@ def _trials(content: GridFile, path: Path, seeds: list[int]) -> Iterator[Trial]:
     total = sum(count_points(arm.axes, arm.zip) for arm in arms.values()) * len(seeds)
     if total > MOST_TRIALS:
         raise InputError(f"{path}: {total:,} runs, at most {MOST_TRIALS:,}; shorten axes or seeds")
-    rates = (
-        LearningRates.read(path.parent / content.learning_rates) if content.learning_rates else None
-    )
+    rates = _read_rates(content.learning_rates, path)
     base = content.base.given()
     for name, arm in arms.items():
         yield from _arm_trials(
             name, arm, merge(base, arm.given()), seeds, rates, f"{path}: arm {name}"
         )
+
+
+def _read_rates(name: str | None, path: Path) -> LearningRates | None:
+    try:
+        return LearningRates.read(path.parent / name) if name else None
+    except InputError as error:
+        raise InputError(f"{path}: learning_rates: {error}") from None
 
 
 def _read_arm(name: str, fields: Mapping[str, Any] | None, content: GridFile, path: Path) -> Arm:
@@ -180,7 +187,14 @@ def _arm_trials(
             )
         for seed in seeds:
             config = parse_config({**nested, "seed": seed}, where)
-            yield Trial(arm, trial_name(arm, config, point), run_id(config), config)
+            yield Trial(arm, trial_name(arm, config, point), _identify(config, where), config)
+
+
+def _identify(config: RunConfig, where: str) -> str:
+    try:
+        return run_id(config)
+    except InputError as error:  # text that is not there
+        raise InputError(f"{where}: data.corpus: {error}") from None
 
 
 def _refuse_repeats(trials: tuple[Trial, ...], path: Path) -> None:
