@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.config import Runtime, load_config
+from core.config import Runtime, load_config, parse_section
 from core.device import check_device
 from core.errors import InputError
 from core.gather import RUNS, gather
@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         check_device(options.device)
-        status: int = options.run(options, Runtime(results=options.results, device=options.device))
+        places = {name: getattr(options, name) for name in ("results", "device", "bank")}
+        status: int = options.run(options, parse_section(Runtime, places, "options"))
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     shared.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    shared.add_argument("--bank", default="device", help="device (default), host or disk")
 
     def command(name: str, run: Callable[..., int], what: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, parents=[shared], help=what, description=what)

@@ -118,6 +118,16 @@ def bank_clusters(config: RunConfig) -> tuple[int, ...]:
     return tuple(n + 1 for n in clusters) if config.memory.generic_mix else clusters
 
 
+def bank_disk_bytes(config: RunConfig) -> int:
+    """What a run can write of a bank on disk: a step trains at most one row a document and level.
+
+    A row takes 8 bytes for its step count and 12 a parameter: fp32 weights and two moments.
+    """
+    reached = config.steps * config.train.batch_size
+    sizes = zip(block_parameters(config), bank_clusters(config), strict=True)
+    return sum((8 + 12 * size) * min(n, reached) for size, n in sizes if size)
+
+
 def block_parameters(config: RunConfig) -> tuple[int, ...]:
     """Parameters of one block per level: c0 r_l (arXiv 2510.02375, sec. 2.2 and app. I).
 

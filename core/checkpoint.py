@@ -37,6 +37,15 @@ def save_checkpoint(
         shutil.rmtree(old)
 
 
+def oldest_kept(folder: Path) -> int:
+    """The step down to which a run may go back once one more checkpoint stands; 0: the beginning.
+
+    While the next checkpoint is being written, those that stand are still needed.
+    """
+    steps = [int(path.name.removeprefix("step-")) for path in _steps(folder)]
+    return steps[0] if len(steps) >= KEPT else 0
+
+
 def _write(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "tensors.safetensors")
     (folder / "state.json").write_text(json.dumps(state))

@@ -311,6 +311,9 @@ class Runtime(Section):
 
     device: str = "cpu"
     threads: Count = 1  # two-thread trials collapse on shared cores
+    # memory of the device; host: main memory, for a GPU; disk: files in the run's folder, which may
+    # be larger than memory
+    bank: Literal["device", "host", "disk"] = "device"
     results: Path = Path("results")
     checkpoint_seconds: RateOrZero = 30.0  # wall time between checkpoints
 

@@ -1,11 +1,13 @@
 """What a machine offers: its devices, and memory for a bank."""
 
 import os
+import shutil
 from pathlib import Path
 
-from core.accounting import count_parameters
-from core.config import RunConfig
+from core.accounting import bank_disk_bytes, count_parameters
+from core.config import RunConfig, Runtime
 from core.errors import InputError
+from core.memory_types import TOKEN_TYPES
 
 # A weight and its two moments, in fp32 (`core.memory.bank.Table`).
 BYTES_A_PARAMETER = 12
@@ -25,16 +27,34 @@ def check_device(device: str) -> None:
         raise InputError(f"device {device}: this machine has {', '.join(allowed)}; give one")
 
 
-def check_bank_fits(config: RunConfig, device: str) -> None:
-    """Raises InputError for a bank that the memory of `device` cannot hold with its moments."""
-    bank = count_parameters(config).bank
-    needed, held = bank * BYTES_A_PARAMETER, memory_bytes(device)
+def check_bank_fits(config: RunConfig, runtime: Runtime) -> None:
+    """Raises InputError for a bank that the place which `runtime` gives it cannot hold with its
+    moments.
+    """
+    if runtime.bank != "device" and config.memory.type in TOKEN_TYPES:
+        raise InputError(
+            f"bank {runtime.bank}: memory.type {config.memory.type} has no blocks to fetch from "
+            "there; allowed is device"
+        )
+    if runtime.bank == "disk":
+        needed, held, where = bank_disk_bytes(config), free_bytes(runtime.results), "the disk"
+    else:
+        where = "cpu" if runtime.bank == "host" else runtime.device
+        needed = count_parameters(config).bank * BYTES_A_PARAMETER
+        held = memory_bytes(where)
     if needed > held:
         raise InputError(
-            f"memory: a bank of {bank:,} parameters takes {needed / 2**30:.1f} GiB with its "
-            f"moments, {device} has {held / 2**30:.1f} GiB; give smaller memory.widths, a smaller "
-            "tree.branching or fewer slots, rows or experts"
+            f"memory: a bank of {count_parameters(config).bank:,} parameters takes "
+            f"{needed / 2**30:.1f} GiB with its moments, {where} has {held / 2**30:.1f} GiB; give "
+            "smaller memory.widths, a smaller tree.branching or fewer slots, rows or experts"
         )
+
+
+def free_bytes(folder: Path) -> int:
+    """Of the disk that holds `folder`, or will."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder.resolve()).free
 
 
 def memory_bytes(device: str) -> int:

@@ -14,7 +14,8 @@ from core.corpus.sources import fetch_minilm
 from core.dataset import dataset_folder
 from core.errors import InputError
 from core.identity import run_id, tree_fingerprint
-from core.model import Model, is_weight, resolve_precision
+from core.memory.bank import BankPlace
+from core.model import BANK, Model, is_weight, resolve_precision
 from core.prepare import prepare
 from core.record import read_record
 from core.retrieval.embedders import Embedder, HashEmbedder, MiniLMEmbedder, TfidfEmbedder
@@ -32,7 +33,9 @@ def load_run(folder: Path, device: str = "cpu", asked: RunConfig | None = None) 
     _same(saved_config(weights_file), config, weights_file, f"{folder / 'config.yaml'} describes")
     if asked is not None:
         _same(config, asked, folder, "the one asked for is")
-    model = Model(config, device, resolve_precision(config.train.precision, device))
+    bank = folder / BANK
+    place = BankPlace(folder=bank) if bank.exists() else None
+    model = Model(config, device, resolve_precision(config.train.precision, device), place)
     _fill(model, load_weights(weights_file), weights_file)
     return model
 

@@ -10,11 +10,11 @@ from core.errors import InputError
 from core.evaluate import evaluate
 from core.load import load_run
 from core.memory.merge import merge_banks
-from core.model import resolve_precision
+from core.model import BANK, resolve_precision
 from core.outcome import Outcome, make_record
 from core.prepare import prepare
 from core.record import RunRecord, Status, read_record, write_record
-from core.train import WEIGHTS
+from core.trainer import WEIGHTS
 
 
 def merge_runs(parts: Sequence[Path], target: Path, runtime: Runtime) -> RunRecord:
@@ -25,6 +25,8 @@ def merge_runs(parts: Sequence[Path], target: Path, runtime: Runtime) -> RunReco
     """
     if target.exists():
         raise InputError(f"{target} exists; name a folder that does not, or remove it")
+    if on_disk := [part for part in parts if (part / BANK).exists()]:
+        raise InputError(f"{on_disk[0]}: its bank lies on disk; train parts with it in memory")
     records = [read_record(part) for part in parts]
     merge_banks([part / WEIGHTS for part in parts], target / WEIGHTS)
     config = saved_config(target / WEIGHTS)

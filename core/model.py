@@ -11,21 +11,25 @@ from core.config import RunConfig
 from core.dataset import PADDING
 from core.loss import summed_cross_entropy
 from core.memory import create_bank, create_token_memory
-from core.memory.bank import Fetch
+from core.memory.bank import BankPlace, Fetch
 from core.memory.base import Attached
+
+BANK = "bank"  # folder of a run whose bank lies on disk
 
 
 class Model:
     """The anchor, its bank (None without memory) and the precision of their products."""
 
-    def __init__(self, config: RunConfig, device: str, precision: str) -> None:
+    def __init__(
+        self, config: RunConfig, device: str, precision: str, place: BankPlace | None = None
+    ) -> None:
+        """`place` of the bank; none: on the device."""
         self.config, self.device = config, device
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.anchor = Anchor(
             config.anchor, config.data.vocab_size, config.seed, replaced_layers(config)
         ).to(device)
-        bank = create_bank(config)
-        self.bank = bank.to(device) if bank else None
+        self.bank = create_bank(config, place or BankPlace(device))
         self.token_memory = create_token_memory(config)
         if self.token_memory:
             self.token_memory.to(device).tables_to(device)
@@ -40,6 +44,11 @@ class Model:
     def fetch(self, path_bl: Tensor) -> list[Fetch]:
         """The distinct blocks of a batch as leaves; empty without a bank."""
         return self.bank.fetch(self.route(path_bl)) if self.bank else []
+
+    def read_ahead(self, path_bl: Tensor) -> None:
+        """Begin to read what the next batch will fetch, where that takes time."""
+        if self.bank:
+            self.bank.read_ahead(self.route(path_bl))
 
     def rows(self, fetches: Sequence[Fetch]) -> Sequence[Fetch]:
         """What RowAdamW updates after a backward pass: the blocks, or the rows that tokens read."""
@@ -109,7 +118,7 @@ class Model:
         return self.anchor.embedding if self.anchor.head is None else self.anchor.head
 
     def state(self) -> dict[str, Tensor]:
-        """Every weight, and the moments of blocks and rows, by name."""
+        """Every weight in memory, and the moments of blocks and rows, by name."""
         state = {f"anchor.{name}": tensor for name, tensor in self.anchor.state_dict().items()}
         return state | {
             f"bank.{name}": tensor.detach() for name, tensor in self._memory_state().items()

@@ -6,7 +6,7 @@ import torch
 
 from core.accounting import bank_clusters, bank_widths, block_type, memory_layers
 from core.config import RunConfig
-from core.memory.bank import Bank
+from core.memory.bank import Bank, BankPlace
 from core.memory.base import BlockMemory
 from core.memory.tokens import TokenMemory
 from core.memory_types import NONE, TOKEN_TYPES
@@ -15,14 +15,14 @@ from core.memory_types import NONE, TOKEN_TYPES
 MEMORY_SEED_OFFSET = 1_000_003
 
 
-def create_bank(config: RunConfig) -> Bank | None:
+def create_bank(config: RunConfig, place: BankPlace) -> Bank | None:
     """The bank of a run, at its initial values; None where no tree addresses the memory."""
     if config.memory.type == NONE or config.memory.type in TOKEN_TYPES:
         return None
     implementation: type[BlockMemory] = resolve_name(block_type(config).implementation)
     memory = implementation(memory_layers(config), config.anchor)
     seed = config.seed + MEMORY_SEED_OFFSET
-    return Bank(memory, bank_clusters(config), bank_widths(config), seed)
+    return Bank(memory, bank_clusters(config), bank_widths(config), seed, place)
 
 
 def create_token_memory(config: RunConfig) -> TokenMemory | None:

@@ -42,11 +42,16 @@ class Fetch:
         self.table.write(self.ids, rows.to(self.table.device))
 
 
-class Bank:
-    """All memory parameters. Levels of width 0 hold nothing.
+@dataclass(frozen=True)
+class BankPlace:
+    """Where tables lie: in the memory of `device` or, where a `folder` is given, in its files."""
 
-    Tables lie in memory or, where a `folder` is given, in its files.
-    """
+    device: str = "cpu"
+    folder: Path | None = None
+
+
+class Bank:
+    """All memory parameters. Levels of width 0 hold nothing."""
 
     def __init__(
         self,
@@ -54,7 +59,7 @@ class Bank:
         clusters: Sequence[int],
         widths: Sequence[int],
         seed: int,
-        folder: Path | None = None,
+        place: BankPlace = BankPlace(),
     ) -> None:
         self.memory = memory
         self.tables: dict[int, Table] = {}
@@ -62,9 +67,9 @@ class Bank:
             if width:
                 shape, draw = memory.shape(width), partial(draw_block, memory, (seed, level))
                 self.tables[level] = (
-                    DiskTable(folder / f"level{level}", n, shape, draw)
-                    if folder
-                    else ResidentTable.drawn(n, shape, draw)
+                    DiskTable(place.folder / f"level{level}", n, shape, draw)
+                    if place.folder
+                    else ResidentTable.drawn(n, shape, draw).to(place.device)
                 )
 
     def fetch(self, path_bl: Tensor) -> list[Fetch]:
@@ -110,12 +115,6 @@ class Bank:
         for table in self.tables.values():
             if isinstance(table, DiskTable):
                 table.roll_back(step)
-
-    def to(self, device: str) -> "Bank":
-        """Move what lies in memory."""
-        for table in self.resident().values():
-            table.to(device)
-        return self
 
     def resident(self) -> dict[int, ResidentTable]:
         """The tables that lie in memory."""

@@ -77,6 +77,7 @@ class ResidentTable(Table):
         """Every tensor by name, without copies, in the order of `Rows`."""
         return {name: getattr(self, name) for name in ("rows", "first", "second", "steps")}
 
-    def to(self, device: str) -> None:
+    def to(self, device: str) -> "ResidentTable":
         for name, tensor in self.state().items():
             setattr(self, name, tensor.detach().to(device))
+        return self

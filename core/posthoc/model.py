@@ -11,18 +11,18 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from core.accounting import tree_clusters
+from core.batches import batch_rows
 from core.config import TrainConfig
 from core.dataset import PADDING
 from core.errors import InputError
 from core.generate import Codec
 from core.loss import summed_cross_entropy
-from core.memory.bank import Bank, Fetch
+from core.memory.bank import Bank, BankPlace, Fetch
 from core.memory.ffn import FFNMemory
 from core.memory.optimizer import RowAdamW
 from core.model import predicted
 from core.posthoc.llama import Llama
 from core.schedule import rate
-from core.train import batch_rows
 
 BATCH = 16  # rows scored at once
 Log = Callable[[int, int, float], None]
@@ -33,7 +33,7 @@ class PostHocModel:
 
     def __init__(self, llama: Llama, bank: Bank | None, device: str, precision: str) -> None:
         self.llama, self.device = llama, device
-        self.bank = bank.to(device) if bank else None
+        self.bank = bank
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
 
     @property
@@ -65,7 +65,13 @@ class PostHocModel:
         return summed_cross_entropy(hidden_btd[scored_bt], self.head_vd, rows_bt[:, 1:][scored_bt])
 
 
-def ffn_bank(llama: Llama, branching: tuple[int, ...], widths: tuple[int, ...], seed: int) -> Bank:
+def ffn_bank(
+    llama: Llama,
+    branching: tuple[int, ...],
+    widths: tuple[int, ...],
+    seed: int,
+    device: str = "cpu",
+) -> Bank:
     """FFN-memories in every layer, a no-op at first; `widths` per level of the tree.
 
     Raises InputError for more widths than levels.
@@ -75,7 +81,8 @@ def ffn_bank(llama: Llama, branching: tuple[int, ...], widths: tuple[int, ...], 
             f"{len(widths)} widths for a tree of {len(branching)} levels; give at most one a level"
         )
     memory = FFNMemory(range(llama.config.shape.layers), llama.config.shape)
-    return Bank(memory, tree_clusters(branching)[: len(widths)], widths, seed)
+    clusters = tree_clusters(branching)[: len(widths)]
+    return Bank(memory, clusters, widths, seed, BankPlace(device))
 
 
 def open_codec(folder: Path, context: int) -> Codec:

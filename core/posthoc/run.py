@@ -118,7 +118,7 @@ def _folder(config: PostHocConfig, cache: Path) -> Path:
 
 def _model(config: PostHocConfig, runtime: Runtime) -> PostHocModel:
     llama = Llama.read(_folder(config, runtime.cache), runtime.device)
-    bank = ffn_bank(llama, config.tree.branching, config.widths, config.seed)
+    bank = ffn_bank(llama, config.tree.branching, config.widths, config.seed, runtime.device)
     precision = resolve_precision(config.train.precision, runtime.device)
     return PostHocModel(llama, bank, runtime.device, precision)
 

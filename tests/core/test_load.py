@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import core.train
+import core.trainer
 from core.checkpoint import load_weights, save_weights
 from core.config import RunConfig, Runtime
 from core.corpus.prepare import prepare_windows
@@ -61,7 +61,7 @@ def test_logits_of_every_type_come_back_to_the_bit(
         trained.append(model)
         return evaluate(model, dataset, config)
 
-    monkeypatch.setattr(core.train, "evaluate", kept)
+    monkeypatch.setattr(core.trainer, "evaluate", kept)
     few = {"tokens": 1_000, "batch_size": 4, "precision": "fp32"}
     other = fact_config(Path(config.data.corpus[0]), memory=MEMORIES[name], train=few, seed=1)
     loaded = load_run(train(other, results), asked=other)

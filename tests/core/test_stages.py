@@ -10,13 +10,15 @@ import torch
 
 import core.train
 from core.accounting import count_flops, start_flops, training_flops_per_token
+from core.batches import batch_rows
 from core.checkpoint import load_weights
 from core.config import RunConfig, Runtime
 from core.dataset import Dataset
 from core.errors import InputError
 from core.identity import run_id
 from core.memory.merge import merge_banks
-from core.train import Trainer, batch_rows, train_run
+from core.train import train_run
+from core.trainer import Trainer
 
 START = {"tokens": 640, "lr": 2e-2}
 FFN = {"type": "ffn", "widths": [3, 2]}
@@ -92,7 +94,7 @@ def test_text_goes_on_where_the_first_stage_stopped(
     trainer = Trainer(config, Runtime(), tmp_path, dataset, lambda _: None)
     chosen = batch_rows(len(dataset.train.tokens_nt), 4, 10, config.seed)
     expected = torch.from_numpy(dataset.train.tokens_nt[chosen].astype("int64"))
-    assert torch.equal(trainer._batch()[0], expected)
+    assert torch.equal(trainer.batch.rows_bt, expected)
 
 
 def test_a_diverged_start_is_named(make_config: Make, train: Callable[[RunConfig], Path]) -> None:

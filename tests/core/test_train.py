@@ -10,12 +10,15 @@ import pytest
 import torch
 from filelock import FileLock
 
+from core.batches import Batches, batch_rows
 from core.checkpoint import load_weights
 from core.config import RunConfig, Runtime
 from core.dataset import Dataset
 from core.errors import InputError
+from core.load import load_run
 from core.record import INCIDENTAL, RunRecord, Status
-from core.train import Trainer, batch_rows, train_run
+from core.train import train_run
+from core.trainer import Trainer
 
 ARMS = {
     "none": {},
@@ -42,12 +45,13 @@ def run(
     folder: Path,
     kill_at: int | None = None,
     every: float = 1e9,
+    bank: str = "device",
 ) -> RunRecord:
     def on_log(point: dict[str, float]) -> None:
         if kill_at is not None and point["step"] >= kill_at:
             raise Killed
 
-    runtime = Runtime(checkpoint_seconds=every)
+    runtime = Runtime.model_validate({"checkpoint_seconds": every, "bank": bank})
     return Trainer(config, runtime, folder, dataset, on_log).run()
 
 
@@ -176,25 +180,43 @@ def test_untouched_blocks_end_as_they_began(
         assert not torch.equal(tensor[0], before[name][0])
 
 
+@pytest.mark.parametrize("place", ["host", "disk"])
+def test_where_the_bank_lies_changes_no_bit(
+    make_config: Callable[..., RunConfig], dataset: Dataset, tmp_path: Path, place: str
+) -> None:
+    """Killed, its last checkpoint damaged, resumed: the record of the run in memory."""
+    config = make_config(memory=ARMS["ffn"], train={"tokens": 1280})
+    memory = run(config, dataset, tmp_path / "memory")
+    folder = tmp_path / "other"
+    with pytest.raises(Killed):
+        run(config, dataset, folder, kill_at=8, every=0.0, bank=place)
+    newest = max((folder / "checkpoints").glob("step-*"))
+    (newest / "state.json").write_text("{}")
+    other = run(config, dataset, folder, every=0.0, bank=place)
+    assert comparable(other) == comparable(memory)
+    paths = torch.from_numpy(dataset.test.path_document_nl.astype(np.int64))
+    one, two = (load_run(f).fetch(paths) for f in (tmp_path / "memory", folder))
+    for expected, found in zip(one, two, strict=True):
+        assert torch.equal(expected.rows, found.rows)
+
+
 def test_a_generic_mix_trains_its_block_on_its_share_of_rows(
     make_config: Callable[..., RunConfig], dataset: Dataset, tmp_path: Path
 ) -> None:
     """Paths [2, 4] lie behind the 2 and 4 clusters; draws repeat with the step."""
     config = make_config(memory={"type": "ffn", "widths": [3, 2], "generic_mix": "1/3"})
-    trainer = Trainer(config, Runtime(), tmp_path, dataset, lambda _: None)
+    batches = Batches(config, dataset.train, "cpu")
     drawn = 0
     for step in range(300):
-        trainer.step = step
-        path_bl = trainer._batch()[2]
-        assert torch.equal(path_bl, trainer._batch()[2])
+        path_bl = batches.at(step).path_bl
+        assert torch.equal(path_bl, batches.at(step).path_bl)
         chosen = batch_rows(len(dataset.train.tokens_nt), 4, step, config.seed)
         own_bl = torch.from_numpy(dataset.train.path_nl[chosen].astype(np.int64))
         generic_b = (path_bl == torch.tensor([2, 4])).all(1)
         assert torch.equal(path_bl[~generic_b], own_bl[~generic_b])
         drawn += int(generic_b.sum())
     assert abs(drawn / 1200 - 1 / 3) < 4 * (2 / 9 / 1200) ** 0.5
-    trainer.step = 0
-    record = trainer.run()
+    record = run(config, dataset, tmp_path)
     tests = [record.loss_test_generic, record.loss_test_document, record.loss_test_off]
     assert len(set(tests)) == 3
     assert all(math.isfinite(loss) for loss in tests)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config import AnchorConfig
-from core.memory.bank import Bank
+from core.memory.bank import Bank, BankPlace
 from core.memory.disk import DiskTable
 from core.memory.ffn import FFNMemory
 from core.memory.optimizer import RowAdamW
@@ -22,7 +22,7 @@ Batches = list[set[int]]
 
 
 def make_bank(folder: Path | None) -> Bank:
-    return Bank(FFNMemory((0,), ANCHOR), (3, 9), (2, 1), seed=0, folder=folder)
+    return Bank(FFNMemory((0,), ANCHOR), (3, 9), (2, 1), seed=0, place=BankPlace(folder=folder))
 
 
 def new_table(folder: Path) -> DiskTable:

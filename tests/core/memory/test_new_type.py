@@ -10,7 +10,7 @@ from core.accounting import count_parameters
 from core.config import RunConfig, Runtime
 from core.dataset import Dataset
 from core.memory_types import BLOCK_TYPES, BlockType
-from core.train import Trainer
+from core.trainer import Trainer
 
 
 def test_a_new_type_trains(

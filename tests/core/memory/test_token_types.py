@@ -20,7 +20,7 @@ from core.memory.pkm import PKMemory
 from core.memory.tokens import TokenMemory
 from core.memory_types import table_rows
 from core.model import Model
-from core.train import Trainer
+from core.trainer import Trainer
 
 MEMORIES: dict[str, dict[str, Any]] = {
     "pkm": {"type": "pkm", "keys": 6, "heads": 2, "top_k": 3},
