@@ -328,10 +328,11 @@ def load_config(path: Path) -> RunConfig:
 
 
 def save_config(config: Section, folder: Path) -> None:
-    """Write folder/config.yaml, from which the same config is read."""
+    """Write folder/config.yaml, from which the same config is read, in one move."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    (folder / "config.yaml").write_text(text)
+    partial = folder / "config.partial"
+    partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    partial.replace(folder / "config.yaml")
 
 
 def parse_config(values: Mapping[str, Any], where: str) -> RunConfig:

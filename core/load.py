@@ -30,9 +30,9 @@ def load_run(folder: Path, device: str = "cpu", asked: RunConfig | None = None) 
     """
     config = load_config(folder / "config.yaml")
     weights_file = folder / "model.safetensors"
-    _same(saved_config(weights_file), config, weights_file, f"{folder / 'config.yaml'} describes")
+    check_same(saved_config(weights_file), config, weights_file, f"{folder}/config.yaml describes")
     if asked is not None:
-        _same(config, asked, folder, "the one asked for is")
+        check_same(config, asked, folder, "the one asked for is")
     bank = folder / BANK
     place = BankPlace(folder=bank) if bank.exists() else None
     model = Model(config, device, resolve_precision(config.train.precision, device), place)
@@ -58,7 +58,8 @@ def load_routed(folder: Path, runtime: Runtime) -> tuple[Model, "Router"]:
     return model, Router.open(data, tree, runtime.cache, runtime.device)
 
 
-def _same(found: RunConfig, expected: RunConfig, where: Path, who: str) -> None:
+def check_same(found: RunConfig, expected: RunConfig, where: Path, who: str) -> None:
+    """Raises InputError where `where` holds another configuration than `who` expects."""
     if found != expected:
         raise InputError(
             f"{where} is of configuration {run_id(found)}, {who} {run_id(expected)} "

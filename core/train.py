@@ -6,11 +6,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core.config import RunConfig, Runtime
+from core.config import RunConfig, Runtime, load_config
 from core.dataset import Dataset
 from core.device import check_bank_fits
 from core.errors import InputError
 from core.identity import run_id
+from core.load import check_same
 from core.prepare import prepare
 from core.record import RunRecord, Status, read_record, write_record
 from core.trainer import WEIGHTS, Log, Trainer
@@ -25,9 +26,11 @@ def train_run(
 
     Writes config.yaml, checkpoints, curve.csv, model.safetensors and, last, record.json. A diverged
     run returns a record that says so; anything else that goes wrong raises. Raises InputError for a
-    bank that the device cannot hold, and where another process trains here and goes on for more
-    than `patience` seconds (-1: wait for ever).
+    folder of another configuration, for a bank that the device cannot hold, and where another
+    process trains here and goes on for more than `patience` seconds (-1: wait for ever).
     """
+    if (folder / "config.yaml").exists():
+        check_same(load_config(folder / "config.yaml"), config, folder, "the one to train is")
     if record := _finished(folder):
         return record
     check_bank_fits(config, runtime)

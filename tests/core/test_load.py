@@ -144,3 +144,15 @@ def test_tensors_of_another_shape_are_refused(folder: Path, tmp_path: Path) -> N
     save_weights(copy / "model.safetensors", tensors, header)
     with pytest.raises(InputError, match="not those of its configuration"):
         load_run(copy)
+
+
+def test_a_folder_of_another_configuration_is_not_trained_on(
+    folder: Path, config: RunConfig, results: Path
+) -> None:
+    other = config.model_copy(update={"seed": 7})
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    with pytest.raises(
+        InputError, match=r"the one to train is .*seed: 0 against 7.*give the folder"
+    ):
+        core.train.train_run(other, Runtime(results=results), folder, lambda _: None)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
