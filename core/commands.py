@@ -31,7 +31,7 @@ def train(options: argparse.Namespace, runtime: Runtime) -> int:
 
 
 def _show_record(record: RunRecord, folder: Path) -> int:
-    print(f"{record.status}: {folder}  {record.cause}")
+    print(f"{record.status}: {folder}  {record.cause}".rstrip())
     for split, keys in KEYS.items():
         losses = {key: getattr(record, f"loss_{split}_{key}") for key in keys}
         shown = "  ".join(f"{key} {loss:.4f}" for key, loss in losses.items())
