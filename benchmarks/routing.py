@@ -18,8 +18,10 @@ from core.config import DataConfig
 from core.corpus.prepare import prepare_windows
 from core.corpus.sources import fetch_minilm
 from core.corpus.windows import SplitWindows
-from core.retrieval.embedders import Embedder, MiniLMEmbedder, TfidfEmbedder
+from core.retrieval.embedders import Embedder
+from core.retrieval.minilm import MiniLMEmbedder
 from core.retrieval.report import agreement, chance_agreement
+from core.retrieval.tfidf import TfidfEmbedder
 from core.retrieval.tree import ClusterTree
 
 TRAIN, HELD_OUT = 6_000, 2_000  # windows

@@ -76,8 +76,9 @@ class DataConfig(Section):
 class TreeConfig(Section):
     """Windows to cluster paths, one id a level."""
 
-    # random: a control without meaning, path = hash of the document's id
-    embedder: Literal["tfidf", "minilm", "random"] = "tfidf"
+    # minilm-words: the mean of MiniLM's word vectors; random: a control without meaning, whose path
+    # is the hash of the document's id
+    embedder: Literal["tfidf", "minilm", "minilm-words", "random"] = "tfidf"
     dimensions: Count = 128  # of the SVD after TF-IDF; MiniLM's are 384 whatever stands here
     branching: Annotated[
         tuple[Annotated[int, BeforeValidator(integral), Field(ge=2)], ...],

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from core.checkpoint import load_weights, saved_config
 from core.config import DataConfig, RunConfig, Runtime, TreeConfig, load_config
-from core.corpus.sources import fetch_minilm
 from core.dataset import dataset_folder
 from core.errors import InputError
 from core.identity import run_id, tree_fingerprint
@@ -18,7 +17,7 @@ from core.memory.bank import BankPlace
 from core.model import BANK, Model, is_weight, resolve_precision
 from core.prepare import prepare
 from core.record import read_record
-from core.retrieval.embedders import Embedder, HashEmbedder, MiniLMEmbedder, TfidfEmbedder
+from core.retrieval.embedders import Embedder, load_embedder
 from core.retrieval.tree import ClusterTree
 
 
@@ -105,16 +104,10 @@ class Router:
         prepare(data, tree, cache, device)
         folder = dataset_folder(cache, tree_fingerprint(data, tree))
         return cls(
-            _embedder(tree, cache, folder / "embedder", device),
+            load_embedder(tree, folder / "embedder", cache, device),
             ClusterTree.load(folder / "tree.safetensors"),
         )
 
     def route(self, texts: Iterable[str]) -> NDArray[np.int32]:
         """Paths int32 [n, levels] of any texts; in a random tree, each by the hash of itself."""
         return self.tree.route(self.embedder.embed(texts))
-
-
-def _embedder(tree: TreeConfig, cache: Path, folder: Path, device: str) -> Embedder:
-    if tree.embedder == "minilm":
-        return MiniLMEmbedder.load(folder, fetch_minilm(cache), cache / "vectors", device)
-    return HashEmbedder.load(folder) if tree.embedder == "random" else TfidfEmbedder.load(folder)

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from core.config import DataConfig, TreeConfig
 from core.corpus.packing import pack_rows
 from core.corpus.prepare import WindowStore, prepare_windows
-from core.corpus.sources import fetch_minilm
 from core.corpus.windows import SplitWindows, prefix_tokens
 from core.dataset import PADDING, Dataset, Rows, Windows, dataset_folder
 from core.identity import tree_fingerprint
-from core.retrieval.embedders import Embedder, HashEmbedder, MiniLMEmbedder, TfidfEmbedder
+from core.retrieval.embedders import Embedder, new_embedder
 from core.retrieval.keys import window_keys
 from core.retrieval.random_tree import random_tree
 from core.retrieval.report import agreement, chance_agreement, leaf_sizes
@@ -47,7 +46,7 @@ def _build(data: DataConfig, tree: TreeConfig, cache: Path, folder: Path, device
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    embedder = _embedder(tree, cache, device)
+    embedder = new_embedder(tree, cache, device)
     train = store.split("train")
     embedder.fit(train.key_texts(None))
     clusters = _clusters(tree, embedder, train)
@@ -65,14 +64,6 @@ def _build(data: DataConfig, tree: TreeConfig, cache: Path, folder: Path, device
         np.save(partial / f"{name}.npy", array)
     (partial / "meta.json").write_text(json.dumps(_meta(arrays, clusters, store), indent=2))
     partial.rename(folder)
-
-
-def _embedder(tree: TreeConfig, cache: Path, device: str) -> Embedder:
-    if tree.embedder == "minilm":
-        return MiniLMEmbedder(fetch_minilm(cache), cache / "vectors", device)
-    if tree.embedder == "random":
-        return HashEmbedder(tree.branching, tree.seed)
-    return TfidfEmbedder(tree.dimensions, tree.seed)
 
 
 def _clusters(tree: TreeConfig, embedder: Embedder, train: SplitWindows) -> ClusterTree:

