@@ -1,72 +1,119 @@
 """MLflow, written by the driver alone: one run id is one MLflow run, whatever restarts it survived.
 
-A point is logged once: what MLflow holds is asked once per resumed run, and when a run ends its own
-curve fills what was missed. A tracker that is out of reach stops no training: the run folder keeps
-everything, and the next sweep delivers it.
+A point is logged once: what MLflow holds is asked when a run is opened, and when a run ends its own
+curve fills what was missed. A tracker that is out of reach stops no training: what it was not told
+is kept and sent when it answers again, by this sweep or, from the runs' folders, by the next.
 """
 
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Concatenate, ParamSpec
+from functools import cached_property
+from typing import Any
 
 import mlflow
 import pandas as pd
 import yaml
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag, ViewType
 
+from core.errors import InputError
 from core.identity import tree_fingerprint
 from core.record import COLUMNS, RunRecord, Status
 from sweeps.grid import Grid, Trial
 from sweeps.store import Store, tracking_uri
 
 FLUSH_EVERY = 5.0  # seconds between batches of one run
+ASK_AGAIN = 10.0  # seconds until a tracker that did not answer is asked again
 BATCH = 1000  # metrics a call: MLflow's limit
 CURVE = ("loss", "lr", "tokens", "tokens_per_second")
 MLFLOW_STATUS = {Status.DONE: "FINISHED", Status.DIVERGED: "FINISHED", Status.FAILED: "FAILED"}
-P = ParamSpec("P")
+DESCRIBED = "described"  # tag of a run that has its parameters, config and data
+Point = Mapping[str, float]
 
 
-def _keeps_going(
-    method: Callable[Concatenate["Tracker", P], None],
-) -> Callable[Concatenate["Tracker", P], None]:
-    """A tracker that fails is said once and costs no run."""
-
-    def guarded(self: "Tracker", /, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:
-            if not self.complained:
-                print(f"MLflow: {error}\nthe sweep goes on; the next one delivers what is missing")
-            self.complained = True
-
-    return guarded
-
-
+@dataclass
 class _Open:
-    """A run that is being logged."""
+    """A run that is being logged, and the steps that MLflow holds of it."""
 
-    def __init__(self, mlflow_id: str, logged: set[int]) -> None:
-        self.mlflow_id, self.logged = mlflow_id, logged
-        self.points: list[Mapping[str, float]] = []
-        self.flushed = time.monotonic()
+    mlflow_id: str
+    logged: set[int]
+    flushed: float = field(default_factory=time.monotonic)
 
 
 class Tracker:
     """A watcher that keeps every run of a grid in MLflow."""
 
     def __init__(self, grid: Grid, store: Store) -> None:
-        """Open or create the store and the grid's experiment: once, before any trial."""
+        """Raises InputError for an address that MLflow does not understand."""
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        self.grid, self.store, self.complained = grid, store, False
+        self.grid, self.store = grid, store
         self.uri = tracking_uri(store.results)
-        self.client = mlflow.MlflowClient(self.uri)
-        self.experiment = self._experiment()
+        try:
+            self.client = mlflow.MlflowClient(self.uri)
+        except mlflow.MlflowException as error:
+            raise InputError(f"MLFLOW_TRACKING_URI {self.uri}: {error}; give another") from None
         self.open: dict[str, _Open] = {}
+        # What MLflow has yet to be told.
+        self.running: dict[str, Trial] = {}
+        self.points: defaultdict[str, list[Point]] = defaultdict(list)
+        self.ended: list[tuple[Trial, RunRecord | None]] = []
+        self.quiet_until, self.complained = 0.0, False
+
+    def start(self, trial: Trial) -> None:
+        """Create the trial's MLflow run, or go on with the one that it has."""
+        self.running[trial.run_id] = trial
+        self._send()
+
+    def log(self, trial: Trial, points: list[dict[str, float]]) -> None:
+        """Gather points; send them in batches."""
+        self.points[trial.run_id] += points
+        self._send()
+
+    def finish(self, trial: Trial, record: RunRecord) -> None:
+        """Log the record and close the MLflow run."""
+        self.running.pop(trial.run_id, None)
+        self.ended.append((trial, record))
+        self._send()
+
+    def close(self) -> None:
+        """What still runs was stopped."""
+        self.ended += [(trial, None) for trial in self.running.values()]
+        self.running, self.quiet_until = {}, 0.0
+        self._send()
+
+    def deliver(self, trials: Iterable[Trial]) -> None:
+        """Log finished runs that a killed driver or an outage kept from MLflow."""
+        records = ((trial, self.store.record(trial.run_id)) for trial in trials)
+        self.ended += [(trial, record) for trial, record in records if record]
+        self._send()
+
+    def _send(self) -> None:
+        """Tell MLflow what is due; where it does not answer, nothing is forgotten."""
+        if time.monotonic() < self.quiet_until:
+            return
+        try:
+            while self.ended:
+                self._end(*self.ended[0])
+                self.ended.pop(0)
+            for trial in self.running.values():
+                self._keep_up(trial)
+        except Exception as error:  # whatever it is, training goes on
+            self.open.clear()  # how much of the last call arrived is not known: ask again
+            self.quiet_until = time.monotonic() + ASK_AGAIN
+            if not self.complained:
+                print(f"MLflow: {error}\nthe sweep goes on and delivers what is missing later")
+            self.complained = True
+
+    @cached_property
+    def experiment(self) -> str:
+        """The grid's experiment; the first use of a database makes its tables."""
+        return self._experiment()
 
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.grid.name)
@@ -79,28 +126,34 @@ class Tracker:
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
-    @_keeps_going
-    def start(self, trial: Trial) -> None:
-        """Create the trial's MLflow run, or go on with the one that it has."""
-        if trial.run_id in self.open:
-            return
-        mlflow_id = self._find(trial)
-        logged = self._reopen(mlflow_id) if mlflow_id else set()
-        self.open[trial.run_id] = _Open(mlflow_id or self._create(trial), logged)
+    def _keep_up(self, trial: Trial) -> None:
+        run = self._opened(trial)
+        if time.monotonic() - run.flushed >= FLUSH_EVERY:
+            self._flush(trial, run)
+
+    def _opened(self, trial: Trial) -> _Open:
+        if trial.run_id not in self.open:
+            found = self._find(trial)
+            self.open[trial.run_id] = self._reopen(trial, found) if found else self._create(trial)
+        return self.open[trial.run_id]
 
     def _find(self, trial: Trial) -> str | None:
         where = f"tags.run_id = '{trial.run_id}'"
         found = self.client.search_runs([self.experiment], where, ViewType.ALL, 1)
         return str(found[0].info.run_id) if found else None
 
-    def _reopen(self, mlflow_id: str) -> set[int]:
-        """Steps that an earlier attempt has logged; the cause of its failure goes."""
+    def _reopen(self, trial: Trial, mlflow_id: str) -> _Open:
+        """Go on with an earlier attempt; the cause of its failure goes."""
         self.client.update_run(mlflow_id, "RUNNING")
-        if "cause" in self.client.get_run(mlflow_id).data.tags:
+        tags = self.client.get_run(mlflow_id).data.tags
+        if DESCRIBED not in tags:
+            self._describe(trial, mlflow_id)
+        if "cause" in tags:
             self.client.delete_tag(mlflow_id, "cause")
-        return {metric.step for metric in self.client.get_metric_history(mlflow_id, "train/loss")}
+        history = self.client.get_metric_history(mlflow_id, "train/loss")
+        return _Open(mlflow_id, {metric.step for metric in history})
 
-    def _create(self, trial: Trial) -> str:
+    def _create(self, trial: Trial) -> _Open:
         tags = {
             "run_id": trial.run_id,
             "grid": self.grid.name,
@@ -109,70 +162,59 @@ class Tracker:
             "memory_type": trial.config.memory.type,
         }
         run = self.client.create_run(self.experiment, tags=tags, run_name=trial.name)
-        mlflow_id = str(run.info.run_id)
+        self._describe(trial, str(run.info.run_id))
+        return _Open(str(run.info.run_id), set())
+
+    def _describe(self, trial: Trial, mlflow_id: str) -> None:
         values = trial.config.model_dump(mode="json")
         params = [Param(key, str(value)) for key, value in flatten(values)]
         self.client.log_batch(mlflow_id, params=params)
         self.client.log_text(mlflow_id, yaml.safe_dump(values, sort_keys=False), "config.yaml")
         self.client.log_inputs(mlflow_id, [DatasetInput(_dataset(trial))])
-        return mlflow_id
+        self.client.set_tag(mlflow_id, DESCRIBED, "yes")
 
-    @_keeps_going
-    def log(self, trial: Trial, points: list[dict[str, float]]) -> None:
-        """Gather points; send them in batches."""
-        run = self.open[trial.run_id]
-        run.points += points
-        if time.monotonic() - run.flushed >= FLUSH_EVERY:
-            self._flush(run)
-
-    def _flush(self, run: _Open) -> None:
-        new = [point for point in run.points if point["step"] not in run.logged]
+    def _flush(self, trial: Trial, run: _Open) -> None:
+        """Send the points that MLflow does not hold; of two with one step, the later."""
+        points = {int(point["step"]): point for point in self.points[trial.run_id]}
+        new = {step: point for step, point in points.items() if step not in run.logged}
         now = int(time.time() * 1000)
         metrics = [
-            Metric(f"train/{name}", point[name], now, int(point["step"]))
-            for point in new
+            Metric(f"train/{name}", point[name], now, step)
+            for step, point in new.items()
             for name in CURVE
             if name in point
         ]
         for start in range(0, len(metrics), BATCH):
             self.client.log_batch(run.mlflow_id, metrics=metrics[start : start + BATCH])
-        run.logged |= {int(point["step"]) for point in new}
-        run.points, run.flushed = [], time.monotonic()
+        run.logged |= new.keys()
+        del self.points[trial.run_id]
+        run.flushed = time.monotonic()
 
-    @_keeps_going
-    def finish(self, trial: Trial, record: RunRecord) -> None:
-        """Log the record and close the MLflow run."""
-        run = self.open.pop(trial.run_id)
-        folder = self.store.run_folder(trial.run_id)
-        if (folder / "curve.csv").exists():
-            rows = pd.read_csv(folder / "curve.csv").to_dict("records")
-            run.points += [{str(name): value for name, value in row.items()} for row in rows]
-        self._flush(run)
-        now = int(time.time() * 1000)
-        row = {name: getattr(record, name) for name in COLUMNS if name not in ("grid", "arm")}
-        metrics = [Metric(k, float(v), now, 0) for k, v in row.items() if _measured(v)]
-        tags = [RunTag(k, str(v)) for k, v in row.items() if isinstance(v, str) and v]
-        self.client.log_batch(run.mlflow_id, metrics=metrics, tags=tags)
-        status = MLFLOW_STATUS[Status(record.status)]
-        self.client.set_terminated(run.mlflow_id, status, _ended(record))
-        if record.status != Status.FAILED:
+    def _end(self, trial: Trial, record: RunRecord | None) -> None:
+        run = self._opened(trial)
+        self.points[trial.run_id] = self._curve(trial) + self.points[trial.run_id]
+        self._flush(trial, run)
+        if record:
+            self._log_record(run.mlflow_id, record)
+        status = MLFLOW_STATUS[Status(record.status)] if record else "KILLED"
+        self.client.set_terminated(run.mlflow_id, status, _ended(record) if record else None)
+        if record and record.status != Status.FAILED:
             self.store.mark_delivered(trial.run_id)
+        del self.open[trial.run_id]
 
-    @_keeps_going
-    def close(self) -> None:
-        """What still runs was stopped."""
-        while self.open:
-            _, run = self.open.popitem()
-            self._flush(run)
-            self.client.set_terminated(run.mlflow_id, "KILLED")
+    def _curve(self, trial: Trial) -> list[Point]:
+        """What the run's own folder holds of its curve."""
+        path = self.store.run_folder(trial.run_id) / "curve.csv"
+        rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+        return [{str(name): value for name, value in row.items()} for row in rows]
 
-    def deliver(self, trials: Iterable[Trial]) -> None:
-        """Log finished runs that a killed driver or an outage kept from MLflow."""
-        for trial in trials:
-            record = self.store.record(trial.run_id)
-            if record:
-                self.start(trial)
-                self.finish(trial, record)
+    def _log_record(self, mlflow_id: str, record: RunRecord) -> None:
+        """The same time whenever it is sent, so that MLflow knows a second sending for the same."""
+        at = _ended(record)
+        row = {name: getattr(record, name) for name in COLUMNS if name not in ("grid", "arm")}
+        metrics = [Metric(k, float(v), at, 0) for k, v in row.items() if _measured(v)]
+        tags = [RunTag(k, str(v)) for k, v in row.items() if isinstance(v, str) and v]
+        self.client.log_batch(mlflow_id, metrics=metrics, tags=tags)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """One run id is one MLflow run with one point a step, whatever was killed between."""
 
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -102,21 +103,60 @@ def test_a_failed_run_is_failed_until_it_is_tried_again(grid: Grid, store: Store
     assert "cause" not in run.data.tags
 
 
-def test_a_tracker_out_of_reach_stops_nothing(
+def test_a_tracker_out_of_reach_stops_nothing_and_is_told_when_it_answers(
     grid: Grid, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tracker, trial = Tracker(grid, store), grid.trials[0]
+    tracker, trial, failed = Tracker(grid, store), grid.trials[0], grid.trials[1]
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise ConnectionError("nobody answers")
 
-    monkeypatch.setattr(tracker.client, "create_run", refuse)
+    with monkeypatch.context() as outage:
+        outage.setattr(tracker.client, "create_run", refuse)
+        tracker.start(trial)
+        tracker.log(trial, [point(1), point(3)])
+        finish(store, trial)
+        tracker.finish(trial, record_of(trial))
+        tracker.finish(failed, record_of(failed, status=Status.FAILED, cause="disk full"))
+        assert store.undelivered(grid) == [trial]
+    assert capsys.readouterr().out.count("nobody answers") == 1
+
+    tracker.close()
+    told = {run.data.tags["run_id"]: run for run in runs(store)}
+    assert steps(store, told[trial.run_id]) == {1: 1, 2: 1, 3: 1}
+    assert steps(store, told[trial.run_id], "train/tokens_per_second") == {1: 1, 3: 1}
+    assert told[failed.run_id].info.status == "FAILED"
+    assert store.undelivered(grid) == []
+
+
+@pytest.mark.parametrize("call", ["log_batch", "log_inputs", "set_tag", "set_terminated"])
+def test_a_call_that_arrived_without_an_answer_is_not_logged_twice(
+    grid: Grid, store: Store, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    tracker, trial = Tracker(grid, store), grid.trials[0]
+    monkeypatch.setattr("sweeps.tracking.FLUSH_EVERY", 0.0)
+    monkeypatch.setattr("sweeps.tracking.ASK_AGAIN", 0.0)
+    honest, answers = getattr(tracker.client, call), itertools.cycle([False, True])
+
+    def forget_to_answer(*args: Any, **kwargs: Any) -> None:
+        honest(*args, **kwargs)
+        if not next(answers):
+            raise ConnectionError("no answer")
+
+    monkeypatch.setattr(tracker.client, call, forget_to_answer)
     tracker.start(trial)
-    tracker.log(trial, [point(1)])
+    for step in (1, 2, 3):
+        tracker.log(trial, [point(step)])
     finish(store, trial)
     tracker.finish(trial, record_of(trial))
-    assert capsys.readouterr().out.count("nobody answers") == 1
-    assert store.undelivered(grid) == [trial]
+    for _ in range(5):
+        tracker.close()
+    [run] = runs(store)
+    assert steps(store, run) == {1: 1, 2: 1, 3: 1}
+    assert steps(store, run, "loss_test_prefix") == {0: 1}
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.lr"] == "0.01"
+    assert len(run.inputs.dataset_inputs) == 1
 
 
 def test_an_address_in_the_environment_wins(

@@ -1,0 +1,53 @@
+"""A run that finds the disk full fails with that cause, alone, and the next sweep completes it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.record import read_runs
+
+# A bank of 1.2M parameters does not fit beside the dense runs until the disk grows.
+STORY = """
+mount -t tmpfs -o size=4m none "$2"
+"$1" -m sweeps run "$3" --results "$2" > "$4/first.txt" 2>&1 && exit 1
+cp -r "$2" "$4/first"
+mount -o remount,size=64m "$2"
+"$1" -m sweeps run "$3" --results "$2" > "$4/second.txt" 2>&1
+cp -r "$2" "$4/second"
+"""
+
+
+@pytest.fixture
+def private() -> list[str]:
+    """Opens a command that may mount what no other process sees."""
+    command = ["unshare", "--map-root-user", "--mount"]
+    if not shutil.which("unshare"):
+        pytest.skip("unshare is not on this machine")
+    probe = [*command, "mount", "-t", "tmpfs", "none", "/mnt"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("private mounts are not allowed here")
+    return command
+
+
+def test_a_full_disk(
+    private: list[str], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    tiny.write_text(tiny.read_text().replace("widths: [2, 1]", "widths: [2000, 2000]"))
+    results, kept = tmp_path / "results", tmp_path / "kept"
+    results.mkdir()
+    kept.mkdir()
+    arguments = [sys.executable, str(results), str(tiny), str(kept)]
+    done = subprocess.run([*private, "sh", "-exc", STORY, "sh", *arguments], check=False)
+    printed = [path.read_text() for path in sorted(kept.glob("*.txt"))]
+    assert done.returncode == 0, printed
+    assert "No space left on device" in printed[0]
+    first, second = (read_runs(kept / name / "tiny" / "runs.csv") for name in ("first", "second"))
+    assert list(first["status"]) == ["done", "done", "failed", "failed"]
+    assert not list((kept / "first").glob("runs/*/*.partial"))
+    assert list(second["status"]) == ["done"] * 4
+    assert second[:2].equals(first[:2])
