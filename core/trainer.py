@@ -108,7 +108,7 @@ class Trainer:
         clock = _Clock(self.progress)
         saved = time.monotonic()
         while self.step < steps:
-            self._train_step(steps)
+            self.train_step(steps)
             logs = self.step % log_every == 0 or self.step == steps
             if logs and self.progress["loss_steps"]:
                 clock.update()
@@ -119,7 +119,7 @@ class Trainer:
                 saved = time.monotonic()
         clock.update()
 
-    def _train_step(self, steps: int) -> None:
+    def train_step(self, steps: int) -> None:
         batch = self.batch
         fetches = self.model.fetch(batch.path_bl)
         self.batch = self.batches.at(self.step + 1)

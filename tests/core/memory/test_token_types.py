@@ -230,10 +230,10 @@ def test_rows_not_read_do_not_change_by_a_bit(
     memory = trainer.model.token_memory
     assert memory is not None
     for _ in range(4):  # at first zeros stand before the rows, and no gradient reaches them
-        trainer._train_step(config.steps)
+        trainer.train_step(config.steps)
     before = {n: t.clone() for n, t in memory.table_state().items()}
     steps = {table: state.steps.clone() for table, state in memory.tables.items()}
-    trainer._train_step(config.steps)
+    trainer.train_step(config.steps)
     for table, state in memory.tables.items():
         read_n = state.steps > steps[table]
         assert 0 < read_n.sum() < len(read_n)

@@ -1,0 +1,124 @@
+"""Does a training step know how large the bank is?
+
+    python benchmarks/bank_size.py --folder FOLDER --out benchmarks/bank_size.csv
+
+The whole step of a 1M-parameter anchor (5x128, 16 rows of 128 tokens, bf16 where the machine has
+it) with one level of ffn blocks of 7,680 parameters, of which each step fetches 16 distinct ones.
+Sizes take turns within one process, so that what else the machine does falls on all alike; ratios
+are to the bank of 1e7 parameters of the same storage. Files lie in FOLDER and are sparse: rows come
+into being as steps reach them, so this is the cost of addressing, not of a cold disk. `resident` is
+what the process holds after its steps with that bank. 1e5 parameters have 13 blocks, all fetched.
+"""
+
+import argparse
+import gc
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from core.accounting import count_parameters
+from core.config import RunConfig, Runtime, parse_config
+from core.dataset import Dataset, Rows, Windows
+from core.trainer import Trainer
+
+BLOCK = 7_680  # 5 layers x 3 x width 4 x d 128
+SIZES = {"memory": (1e5, 1e7, 1e8, 1e9), "disk": (1e5, 1e7, 1e8, 1e9, 1e10)}
+REFERENCE = 1e7
+ROWS = 16
+WARM_UP, STEPS, ROUNDS = 5, 10, 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    table = pd.concat([measure(storage, given.folder) for storage in SIZES], ignore_index=True)
+    table.to_csv(given.out, index=False)
+    print(table.to_string(index=False, float_format="%.3f"))
+
+
+def measure(storage: str, folder: Path) -> pd.DataFrame:
+    """One row a size: median CPU and wall milliseconds a step, and ratios over rounds."""
+    trainers, resident = {}, {}
+    for size in SIZES[storage]:
+        trainers[size] = trainer(storage, size, folder)
+        steps(trainers[size], WARM_UP)
+        resident[size] = resident_bytes()
+    rounds = [{size: steps(own, STEPS) for size, own in trainers.items()} for _ in range(ROUNDS)]
+    rows = []
+    for size in SIZES[storage]:
+        cpu, wall = np.median([own[size] for own in rounds], axis=0)
+        ratio = [own[size][0] / own[REFERENCE][0] for own in rounds]
+        low, middle, high = np.percentile(ratio, [25, 50, 75])
+        rows.append(
+            {
+                "storage": storage,
+                "parameters": size,
+                "cpu_ms": 1e3 * cpu,
+                "wall_ms": 1e3 * wall,
+                "ratio": middle,
+                "ratio_low": low,
+                "ratio_high": high,
+                "resident_gb": resident[size] / 1e9,
+            }
+        )
+    trainers.clear()
+    gc.collect()
+    return pd.DataFrame(rows)
+
+
+def trainer(storage: str, size: float, folder: Path) -> Trainer:
+    config = run_config(max(2, int(size // BLOCK)))
+    assert count_parameters(config).bank <= size * 1.05
+    runtime = Runtime(bank="disk" if storage == "disk" else "device")
+    own = Trainer(config, runtime, folder / f"{size:.0e}", dataset(config), lambda _: None)
+    assert own.model.bank
+    own.model.bank.roll_back(0)
+    return own
+
+
+def run_config(blocks: int) -> RunConfig:
+    anchor = {"layers": 5, "d_model": 128, "heads": 4, "head_dim": 32, "ffn": 336}
+    values = {
+        "anchor": anchor,
+        "tree": {"branching": [blocks]},
+        "memory": {"type": "ffn", "widths": [4], "lr": 1e-3},
+        "train": {"batch_size": ROWS, "tokens": 10**7},
+    }
+    return parse_config(values, "benchmark")
+
+
+def dataset(config: RunConfig) -> Dataset:
+    """Random tokens; each batch's rows lie in distinct blocks where there are enough."""
+    draw = np.random.default_rng(0)
+    (blocks,) = config.tree.branching
+    n = 256 * ROWS
+    tokens_nt = draw.integers(1, config.data.vocab_size, (n, config.data.seq_len + 1), np.uint16)
+    path_nl = (draw.permutation(n)[:, None] * max(1, blocks // n) % blocks).astype(np.int32)
+    rows = Rows(tokens_nt, np.zeros(tokens_nt.shape, np.uint8), path_nl)
+    none_n, none_nl = np.zeros(0, np.int32), np.zeros((0, 1), np.int32)
+    no_tokens, no_sources = np.zeros((0, 1), np.uint16), np.zeros(0, np.uint8)
+    nothing = Windows(no_tokens, none_n, none_n, none_nl, none_nl, no_sources)
+    sizes_v = np.ones(config.data.vocab_size, np.int32)
+    return Dataset(rows, nothing, nothing, sizes_v, (blocks,), n * 128, (1.0,), (), "random")
+
+
+def steps(own: Trainer, count: int) -> tuple[float, float]:
+    """CPU and wall seconds of a step."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(count):
+        own.train_step(own.config.steps)
+    return (time.process_time() - cpu) / count, (time.perf_counter() - wall) / count
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    main()
