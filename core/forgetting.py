@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from core.blocking import Blocking, block_shares, route_open
 from core.config import Runtime, load_config
 from core.corpus.fact_sample import Asked, choose
-from core.corpus.facts import Probe, load_probes
+from core.corpus.facts import Fact, Probe, load_probes
 from core.corpus.prepare import prepare_windows
 from core.errors import InputError
 from core.evaluate import Score, sampled, score_windows
@@ -97,7 +97,8 @@ def block_facts(
 ) -> pd.DataFrame:
     """Every probe, routed by its prompt, before and after each blocking: a row a fact.
 
-    `moved` says that the fact's path was blocked; exact, rank and logprob stand for both.
+    `moved` says that the fact's path was blocked; exact, rank and logprob stand for both. The rows
+    of NOTHING come first.
     """
     rows: list[dict[str, object]] = []
     for probe in load_probes(runtime.cache) if probes is None else probes:
@@ -105,18 +106,25 @@ def block_facts(
         texts = [probe.prompt.format(a.fact.subject) for a in asked]
         facts = [a.fact for a in asked]
         before = ask(subject.model, subject.codec, probe, facts, subject.route(texts))
-        for blocking in blockings:
-            before_nl, after_nl, _ = paths(subject.router, blocking, texts)
-            moved = np.flatnonzero((before_nl != after_nl).any(axis=1))
-            moved_facts = [facts[i] for i in moved]
-            answers = ask(subject.model, subject.codec, probe, moved_facts, after_nl[moved])
-            again = dict(zip(moved.tolist(), answers, strict=True))
-            named = {"run_id": subject.run_id, "blocking": blocking.name, "probe": probe.name}
+        after = {b.name: _ask_moved(subject, probe, facts, texts, b) for b in blockings}
+        for name, again in ({NOTHING: {}} | after).items():
+            named = {"run_id": subject.run_id, "blocking": name, "probe": probe.name}
             rows += [
                 named | _row(fact, answer, again.get(i))
                 for i, (fact, answer) in enumerate(zip(asked, before, strict=True))
             ]
     return pd.DataFrame(rows)
+
+
+def _ask_moved(
+    subject: Subject, probe: Probe, facts: list[Fact], texts: list[str], blocking: Blocking
+) -> dict[int, Answer]:
+    """New answers, by number, of the facts whose path is blocked."""
+    before_nl, after_nl, _ = paths(subject.router, blocking, texts)
+    moved = np.flatnonzero((before_nl != after_nl).any(axis=1))
+    own = [facts[i] for i in moved]
+    answers = ask(subject.model, subject.codec, probe, own, after_nl[moved])
+    return dict(zip(moved.tolist(), answers, strict=True))
 
 
 def _row(asked: Asked, before: Answer, after: Answer | None) -> dict[str, object]:
