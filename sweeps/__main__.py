@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.errors import InputError
 from sweeps.grid import Grid, load_grid
+from sweeps.needs import refuse_what_cannot_fit
 from sweeps.plan import describe_plan, show_plan
 from sweeps.status import describe_status, show_status
 from sweeps.stopping import Stopped
@@ -48,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _print(grid: Grid, store: Store, given: argparse.Namespace) -> None:
     status = given.command == "status"
+    if not status:
+        refuse_what_cannot_fit(grid, store.pending(grid), store)
     described = describe_status(grid, store) if status else describe_plan(grid, store)
     show = show_status if status else show_plan
     print(json.dumps(described, indent=2) if given.json else show(described))
@@ -58,6 +61,7 @@ def _run(grid: Grid, store: Store, given: argparse.Namespace) -> int:
         store.collect(grid)
         print(_ending(grid, store, "nothing to do: "))
         return 0
+    refuse_what_cannot_fit(grid, store.pending(grid), store)
     with store.only_driver():
         return _launch(grid, store, given)
 

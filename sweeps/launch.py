@@ -22,6 +22,7 @@ from core.config import Runtime
 from core.errors import InputError
 from core.prepare import prepare
 from sweeps.grid import Grid, Trial
+from sweeps.needs import reserved
 from sweeps.pace import work
 from sweeps.progress import Watcher, open_progress
 from sweeps.scheduling import InOrder
@@ -92,26 +93,40 @@ def _prepare_data(grid: Grid, pending: Sequence[Trial], store: Store) -> None:
 
 
 def _resources(store: Store, options: Options) -> tuple[Runtime, dict[str, float]]:
-    """Where trials run, and what each takes: one core, and a share of a GPU where there is one."""
+    """Where trials run, and what each takes besides memory: a core, and a share of a GPU."""
     gpus = ray.cluster_resources().get("GPU", 0)
     device = options.device or ("cuda" if gpus else "cpu")
     if device.startswith("cuda") and not gpus:
         raise InputError(f"device {device}: Ray sees no GPU here; use DEVICE=cpu")
-    share = {"gpu": options.gpu_share} if device.startswith("cuda") else {}
+    share = {"GPU": options.gpu_share} if device.startswith("cuda") else {}
     runtime = Runtime(
         device=device, results=store.results, checkpoint_seconds=options.checkpoint_seconds
     )
-    return runtime, {"cpu": 1.0, **share}
+    return runtime, {"CPU": 1.0, **share}
+
+
+def _settings(
+    pending: Sequence[Trial], runtime: Runtime, share: dict[str, float]
+) -> Iterator[dict[str, Any]]:
+    """What travels to the workers; a run larger than what Ray may give has a machine alone."""
+    largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
+    for trial in pending:
+        slot = share | {"memory": reserved(trial.config, int(largest))}
+        yield trial_settings(trial, runtime) | {"slot": slot}
+
+
+def _slot(settings: dict[str, Any]) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([settings["trial"]["slot"]])
 
 
 def _run(
-    pending: Sequence[Trial], relay: "_Relay", runtime: Runtime, resources: dict[str, float]
+    pending: Sequence[Trial], relay: "_Relay", runtime: Runtime, share: dict[str, float]
 ) -> None:
     # What Ray keeps of an experiment is of no use to us: records and checkpoints are ours.
     with tempfile.TemporaryDirectory(prefix="memscale-") as scratch:
         tune.Tuner(
-            tune.with_resources(run_trial, resources),
-            param_space={"trial": tune.grid_search([trial_settings(t, runtime) for t in pending])},
+            tune.with_resources(run_trial, _slot),
+            param_space={"trial": tune.grid_search(list(_settings(pending, runtime, share)))},
             tune_config=tune.TuneConfig(
                 scheduler=InOrder(),
                 reuse_actors=True,

@@ -20,6 +20,7 @@ from core.config import Runtime
 from core.dataset import dataset_folder, read_tree_report
 from core.identity import tree_fingerprint
 from sweeps.grid import Grid
+from sweeps.needs import disk_needed, gibibytes, memory_needed
 from sweeps.status import Standing, estimate, show_left, standings
 from sweeps.store import Store
 from sweeps.text import show_number, text_table
@@ -32,6 +33,8 @@ PLAN_HEADER = (
     "bank",
     "tokens",
     "FLOP",
+    "memory",
+    "disk",
     "tokens per block parameter",
     "state",
 )
@@ -102,6 +105,8 @@ def _run_plan(standing: Standing) -> dict[str, Any]:
         "bytes_per_prompt": bytes_per_prompt(config),
         "tokens": config.train.tokens,
         "train_flops": training_flops_per_token(config) * config.train.tokens,
+        "memory_bytes": memory_needed(config),
+        "disk_bytes": disk_needed(config),
         "tokens_per_block_parameter": [None if math.isnan(v) else v for v in per_level],
     }
 
@@ -111,7 +116,8 @@ def show_plan(described: dict[str, Any]) -> str:
     runs = described["runs"]
     done = sum(run["state"] in ("done", "diverged") for run in runs)
     flops = sum(run["train_flops"] for run in runs)
-    sums = f"{len(runs)} runs, {done} done, {show_number(flops)} FLOP"
+    disk = sum(run["disk_bytes"] for run in runs)
+    sums = f"{len(runs)} runs, {done} done, {show_number(flops)} FLOP, {gibibytes(disk)} of disk"
     heading = f"{described['grid']}: {described['question']}"
     return "\n".join(
         [
@@ -130,6 +136,8 @@ def _plan_row(run: dict[str, Any]) -> list[str]:
     return [
         run["name"],
         *(show_number(run[name]) for name in numbers),
+        gibibytes(run["memory_bytes"]),
+        gibibytes(run["disk_bytes"]),
         " / ".join("-" if value is None else show_number(value) for value in per_block) or "-",
         run["state"],
     ]

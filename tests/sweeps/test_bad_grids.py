@@ -139,6 +139,12 @@ GRIDS = [
         "arms: {dense: {anchor: d32, axes: {train.lr.x: [1]}}}\n",
         "train.lr: ",
     ),
+    # what no machine has
+    (
+        "too large for the memory",
+        "arms: {dense: {axes: {anchor: [d32, {size: d32, layers: 9000000000}]}}}\n",
+        "of memory, this machine has",
+    ),
     # other files
     (
         "text that is not there",

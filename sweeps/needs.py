@@ -1,0 +1,89 @@
+"""What a run takes of a machine, from its config alone, and whether the machine has it."""
+
+import os
+import shutil
+from collections.abc import Sequence
+
+from core.accounting import count_parameters
+from core.config import RunConfig
+from core.device import memory_bytes
+from core.errors import InputError
+from sweeps.grid import Grid, Trial
+from sweeps.store import Store
+
+# Bytes.
+PROCESS = 600_000_000  # Python with torch before there is a model: measured, torch 2.13 on a CPU
+DENSE = 16  # a parameter of the anchor: weight, gradient and two moments in fp32
+STORED = 12  # a parameter of the bank, or of a checkpoint: weight and two moments
+WEIGHT = 4
+CHECKPOINTS = 3  # the two that are kept, and the next one while it is written
+FILES = 50_000  # curve, config and record of a run
+
+
+def memory_needed(config: RunConfig) -> int:
+    """Bytes of a worker that trains the run: state, fetched rows with gradients, activations."""
+    counts, train = count_parameters(config), config.train
+    state = DENSE * (counts.anchor + counts.embed) + STORED * counts.bank
+    rows = 2 * WEIGHT * min(counts.bank, counts.fetched * train.batch_size)
+    return PROCESS + state + rows + _activations(config)
+
+
+def _activations(config: RunConfig) -> int:
+    """Of one micro-batch: about 16 vectors of d_model and 4 of the FFN a layer, and the logits with
+    their softmax and gradient."""
+    anchor = config.anchor
+    tokens = config.train.batch_size // config.train.accumulate * config.data.seq_len
+    layers = anchor.layers * (16 * anchor.d_model + 4 * anchor.ffn)
+    return WEIGHT * tokens * (layers + 3 * config.data.vocab_size)
+
+
+def disk_needed(config: RunConfig) -> int:
+    """Bytes of a run's folder while it trains: checkpoints, weights and tables."""
+    return count_parameters(config).total * (CHECKPOINTS * STORED + WEIGHT) + FILES
+
+
+def refuse_what_cannot_fit(grid: Grid, pending: Sequence[Trial], store: Store) -> None:
+    """Raises InputError for a run larger than the memory here, or more runs than the disk holds.
+
+    With RAY_ADDRESS the runs train elsewhere, and the cluster says what it has.
+    """
+    if "RAY_ADDRESS" not in os.environ:
+        for trial in pending:
+            _check_memory(grid, trial, memory_bytes("cpu"))
+    needed = sum(disk_needed(trial.config) for trial in pending)
+    free = shutil.disk_usage(_existing(store)).free
+    if needed > free:
+        raise InputError(
+            f"{grid.path}: {len(pending)} runs need about {gibibytes(needed)} of disk, "
+            f"{store.results} has {gibibytes(free)}; shorten axes or seeds, or give RESULTS=another"
+        )
+
+
+def _check_memory(grid: Grid, trial: Trial, held: int) -> None:
+    needed = memory_needed(trial.config)
+    if needed > held:
+        raise InputError(
+            f"{grid.path}: arm {trial.arm}: '{trial.name}' needs about {gibibytes(needed)} of "
+            f"memory, this machine has {gibibytes(held)}; give a smaller anchor, memory or "
+            "train.batch_size, or raise train.accumulate"
+        )
+
+
+def _existing(store: Store) -> str:
+    folder = store.results
+    while not folder.exists():
+        folder = folder.parent
+    return str(folder)
+
+
+def gibibytes(number: float) -> str:
+    """Bytes as 1.5 GiB."""
+    return f"{number / 2**30:,.1f} GiB"
+
+
+def reserved(config: RunConfig, largest: int) -> int:
+    """Bytes that Ray sets aside for a run where the largest machine has `largest`.
+
+    The next power of two: workers are handed from run to run where what is set aside is equal.
+    """
+    return min(largest, 2 ** (memory_needed(config) - 1).bit_length())

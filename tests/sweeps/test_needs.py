@@ -1,0 +1,71 @@
+"""What a run takes, from its config alone, and what is refused for it."""
+
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from core.accounting import count_parameters
+from core.config import RunConfig, parse_config
+from core.errors import InputError
+from sweeps.grid import Grid, load_grid
+from sweeps.needs import disk_needed, memory_needed, refuse_what_cannot_fit, reserved
+from sweeps.store import Store
+
+GIBIBYTE = 2**30
+
+
+@pytest.fixture
+def grid(tiny: Path) -> Grid:
+    return load_grid(str(tiny))
+
+
+def config(**changes: object) -> RunConfig:
+    return parse_config({"anchor": "d64"} | changes, "test")
+
+
+def test_a_larger_bank_costs_its_moments_and_is_saved_thrice() -> None:
+    small, large = (
+        config(memory={"type": "ffn", "widths": [0, width], "fetched": None}) for width in (8, 16)
+    )
+    more = count_parameters(large).bank - count_parameters(small).bank
+    fetched = count_parameters(large).fetched - count_parameters(small).fetched
+    rows = 2 * 4 * min(more, fetched * large.train.batch_size)  # weight and gradient
+    assert memory_needed(large) - memory_needed(small) == 12 * more + rows
+    assert disk_needed(large) - disk_needed(small) == (3 * 12 + 4) * more
+
+
+def test_micro_batches_save_activations() -> None:
+    whole, parts = config(), config(train={"accumulate": 4})
+    base = memory_needed(config(train={"batch_size": 16, "accumulate": 16}))
+    assert memory_needed(whole) > memory_needed(parts) > base
+
+
+def test_workers_are_shared_by_runs_of_about_one_size() -> None:
+    assert reserved(config(), 64 * GIBIBYTE) == reserved(config(anchor="d48"), 64 * GIBIBYTE)
+    assert reserved(config(), 64 * GIBIBYTE) >= memory_needed(config())
+    assert reserved(config(), 1000) == 1000
+
+
+def test_runs_that_the_disk_cannot_hold_are_refused(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    needed = sum(disk_needed(trial.config) for trial in grid.trials)
+    store = Store(tmp_path / "results" / "inner")
+    monkeypatch.setattr("sweeps.needs.shutil.disk_usage", lambda path: usage(0, 0, needed))
+    refuse_what_cannot_fit(grid, grid.trials, store)
+    monkeypatch.setattr("sweeps.needs.shutil.disk_usage", lambda path: usage(0, 0, needed - 1))
+    with pytest.raises(InputError, match=r"tiny\.yaml: 4 runs need about .* of disk"):
+        refuse_what_cannot_fit(grid, grid.trials, store)
+
+
+def test_a_cluster_is_not_judged_by_this_machine(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.needs.memory_bytes", lambda device: 10**6)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(InputError, match="arm dense: .* needs about"):
+        refuse_what_cannot_fit(grid, grid.trials, Store(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    refuse_what_cannot_fit(grid, grid.trials, Store(tmp_path))
