@@ -106,8 +106,9 @@ def block_facts(
         texts = [probe.prompt.format(a.fact.subject) for a in asked]
         facts = [a.fact for a in asked]
         before = ask(subject.model, subject.codec, probe, facts, subject.route(texts))
-        after = {b.name: _ask_moved(subject, probe, facts, texts, b) for b in blockings}
-        for name, again in ({NOTHING: {}} | after).items():
+        after: dict[str, dict[int, Answer]] = {NOTHING: {}}
+        after |= {b.name: _ask_moved(subject, probe, facts, texts, b) for b in blockings}
+        for name, again in after.items():
             named = {"run_id": subject.run_id, "blocking": name, "probe": probe.name}
             rows += [
                 named | _row(fact, answer, again.get(i))
