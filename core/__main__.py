@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_parts(block: argparse.ArgumentParser) -> None:
     """What is blocked; each may be given several times."""
     several: dict[str, Any] = {"action": "append", "default": []}
-    best = "the 1/K of the bank that matches each text best (default: 16, 8, 4, 2)"
+    best = "the 1/K of the bank that matches each text best (default: each K from 16 to 2)"
     block.add_argument("--best", type=int, metavar="K", help=best, **several)
     cluster = "a cluster and all under it, as 1:0"
     block.add_argument("--cluster", metavar="LEVEL:NUMBER", help=cluster, **several)

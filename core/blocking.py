@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from core.errors import InputError
 from core.retrieval.tree import ClusterTree
 
-SHARES = (16, 8, 4, 2)  # 1/k of the bank that `block_shares` blocks, where the tree has such parts
+SMALLEST_SHARE = 16  # 1/k of the bank: the least that `block_shares` blocks
 
 Vectors = NDArray[np.float32]
 Leaves = NDArray[np.bool_]  # [n, leaves], true where a leaf is open to a text
@@ -81,8 +81,17 @@ def block_best(k: int) -> Blocking:
 
 
 def block_shares(clusters: Sequence[int]) -> list[Blocking]:
-    """The best 1/k for each k of SHARES that divides a level of a tree with these clusters."""
-    return [block_best(k) for k in SHARES if any(n % k == 0 for n in clusters)]
+    """The best 1/k for each k from 16 to 2 that divides a level of a tree with these clusters.
+
+    Raises InputError where there is none.
+    """
+    shares = [k for k in range(SMALLEST_SHARE, 1, -1) if any(n % k == 0 for n in clusters)]
+    if not shares:
+        raise InputError(
+            f"blocking: no k from 2 to {SMALLEST_SHARE} divides the clusters of a level, which are "
+            f"{tuple(clusters)}; name a share or a cluster"
+        )
+    return [block_best(k) for k in shares]
 
 
 def route_open(tree: ClusterTree, vectors_nd: Vectors, open_nc: Leaves) -> NDArray[np.int32]:

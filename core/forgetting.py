@@ -17,6 +17,7 @@ from core.evaluate import Score, sampled, score_windows
 from core.load import Router
 from core.memory_types import BLOCK_TYPES
 from core.model import Model
+from core.posthoc.run import BANK
 from core.prepare import prepare
 from core.probes import Answer, ask
 from core.record import write_csv
@@ -39,14 +40,9 @@ def block_run(
     of the facts of all probes how many were asked, known before (the right answer ranked first),
     and how many of the known are forgotten (not first any more) and kept. Writes blocking.csv and,
     a row a fact, blocking_facts.csv to `folder`. Raises InputError where no tree addresses the
-    run's memory, for a part that its tree has not, and as `open_run` does.
+    run's memory, for a post-hoc run, for a part that its tree has not, and as `open_run` does.
     """
-    kind = load_config(folder / "config.yaml").memory.type
-    if kind not in BLOCK_TYPES:
-        raise InputError(
-            f"{folder}: memory.type {kind} has no paths to block; allowed are runs of "
-            f"{', '.join(BLOCK_TYPES)}"
-        )
+    _refuse_unblockable(folder)
     subject = open_run(folder, runtime)
     chosen = list(blockings) or block_shares(subject.router.tree.clusters)
     losses = block_losses(subject, runtime, chosen)
@@ -55,6 +51,17 @@ def block_run(
     write_csv(facts, folder / "blocking_facts.csv")
     write_csv(table, folder / "blocking.csv")
     return table
+
+
+def _refuse_unblockable(folder: Path) -> None:
+    if (folder / BANK).exists():
+        raise InputError(f"{folder} is a post-hoc run; give one that was trained with its anchor")
+    kind = load_config(folder / "config.yaml").memory.type
+    if kind not in BLOCK_TYPES:
+        raise InputError(
+            f"{folder}: memory.type {kind} has no paths to block; allowed are runs of "
+            f"{', '.join(BLOCK_TYPES)}"
+        )
 
 
 def block_losses(subject: Subject, runtime: Runtime, blockings: Sequence[Blocking]) -> pd.DataFrame:

@@ -94,5 +94,6 @@ def test_clusters_that_do_not_exist_are_refused(
 
 def test_shares_are_those_that_the_tree_can_give() -> None:
     assert [b.name for b in block_shares((4, 16))] == [f"best 1/{k}" for k in (16, 8, 4, 2)]
-    assert [b.name for b in block_shares((4, 12))] == ["best 1/4", "best 1/2"]
-    assert block_shares((3, 9)) == []
+    assert [b.name for b in block_shares((3, 9))] == ["best 1/9", "best 1/3"]
+    with pytest.raises(InputError, match="no k from 2 to 16 divides"):
+        block_shares((17, 289))

@@ -166,6 +166,7 @@ def test_posthoc(corpus: Path, results: Path, capsys: pytest.CaptureFixture[str]
     assert set(losses) == {"loss_test_prefix", "loss_test_document", "loss_test_off"}
     assert run(results, "probe", folder) == 0
     assert set(pd.read_csv(folder / "probes.csv")["route"]) == {"prompt", "off", "oracle (bound)"}
+    assert "is a post-hoc run" in refused(capsys, results, "block", folder)
     write_yaml(path, {**values, "widths": [2, 1, 1]})
     assert "3 widths for a tree of 2 levels" in refused(capsys, results, "posthoc", path)
     write_yaml(path, {**values, "model": str(results / "nowhere")})
