@@ -16,10 +16,6 @@ os.environ |= {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 # What may be set otherwise from outside. A tracking server that does not answer holds up nothing,
-# since the driver keeps what it would log. A local Ray whose head was killed does not come back.
-DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    **({} if "RAY_ADDRESS" in os.environ else {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}),
-}
+# since the driver keeps what it would log.
+DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 os.environ |= DEFAULTS | os.environ

@@ -26,7 +26,7 @@ from sweeps.needs import reserved
 from sweeps.pace import work
 from sweeps.progress import Watcher, open_progress
 from sweeps.scheduling import InOrder
-from sweeps.stopping import Interruption, stoppable
+from sweeps.stopping import Interruption, stoppable, unguarded
 from sweeps.store import Store
 from sweeps.tracking import Tracker
 from sweeps.trial import run_trial, trial_settings
@@ -217,15 +217,25 @@ def _ray(interruption: Interruption) -> Iterator[None]:
     for name in ("ray.tune", "ray.train", "ray.air"):  # the relay says what matters of a failure
         logging.getLogger(name).setLevel(logging.CRITICAL)
     interruption.deferred = True
-    context = ray.init(
-        include_dashboard=False if ours else None,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-        runtime_env={"env_vars": ALLOCATOR},
-    )
+    session = _start_ray(ours)
     try:
         yield
     finally:
         ray.shutdown()
         if ours:
-            shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
+            shutil.rmtree(session, ignore_errors=True)
+
+
+def _start_ray(ours: bool) -> str:
+    """The folder of the session. Raises ConnectionError where no Ray answers."""
+    try:
+        with unguarded():  # nothing runs yet
+            context = ray.init(
+                include_dashboard=False if ours else None,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                runtime_env={"env_vars": ALLOCATOR},
+            )
+    except Exception as error:  # Ray raises many kinds
+        raise ConnectionError(f"Ray does not start: {' '.join(str(error).split())}") from None
+    return str(context.address_info["session_dir"])

@@ -1,7 +1,7 @@
 """How a sweep is stopped from outside."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -37,12 +37,27 @@ class Interruption:
 
 
 @contextmanager
+def _handled_by(
+    handler: Callable[[int, FrameType | None], None] | signal.Handlers,
+) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def unguarded() -> Iterator[None]:
+    """Signals end the process at once: for compiled code that may hang and hears nothing else."""
+    with _handled_by(signal.SIG_DFL):
+        yield
+
+
+@contextmanager
 def stoppable() -> Iterator[Interruption]:
     """Signals go to an Interruption, and back to who had them."""
     interruption = Interruption()
-    before = {number: signal.signal(number, interruption) for number in SIGNALS}
-    try:
+    with _handled_by(interruption):
         yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -50,8 +50,8 @@ class Tracker:
 
     def __init__(self, grid: Grid, store: Store) -> None:
         """Raises InputError for an address that MLflow does not understand."""
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for name in ("mlflow", "alembic"):  # what goes wrong is said once, in a line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.grid, self.store = grid, store
         self.uri = tracking_uri(store.results)
         try:
