@@ -2,7 +2,7 @@
 
 numba keeps compiled code on disk, but looks only at the file of the function itself: a change in
 kernels.py would leave newton.py with the old kernels. So what is kept lies in a folder named after
-all three files.
+all of them.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 from numba import config, njit
 
 F = TypeVar("F", bound=Callable[..., object])
-SOURCES = ("elementary.py", "kernels.py", "newton.py")
+SOURCES = ("elementary.py", "vectors.py", "kernels.py", "newton.py")
 # Sums may be reordered, so that they run in vector registers; infinities keep their meaning.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.kernels import Problem
 from analysis.law import Floats, Law, Table, Term
+from analysis.newton import Bounds
 from analysis.objectives import Objective
+from analysis.vectors import Terms
 from core.errors import InputError
 
 # Of a term's mean log contribution against the mean log response: starts, and bounds.
@@ -36,8 +37,7 @@ class Design:
     change_pp: Floats
     shift_p: Floats
     start_box: Floats  # [2, p], of phi: low and high
-    lower_p: Floats  # bounds of phi
-    upper_p: Floats
+    bounds: Bounds  # of phi
 
     def to_theta(self, phi: Floats) -> Floats:
         """Coordinates [p], or of many fits [p, b]."""
@@ -61,7 +61,7 @@ class Design:
 
 def build_design(law: Law, x: Table, y: Floats) -> Design:
     """Arrays of `law` on the columns x; y [n] only places starts and bounds."""
-    logs = _logarithms(law, x)
+    logs = logarithms(law, x)
     names = law.coordinates
     terms, carried = law.terms(logs), law.carried(logs)
     centre = _Centring(names, y.size)
@@ -79,44 +79,35 @@ def build_design(law: Law, x: Table, y: Floats) -> Design:
         for row in inner:  # the kernels differentiate the carrier by the inner parameters too
             for p in row.slopes:
                 outer[carried.term].slopes.setdefault(p, np.zeros(y.size))
-    slope_mn, term_m, parameter_m, offset_kn = _stack(outer, y.size)
-    inner_slope_mn, inner_term_m, inner_parameter_m, inner_offset_jn = _stack(inner, y.size)
+    outside, inside = _stack(outer, y.size), _stack(inner, y.size)
+    if carried:
+        outside.constant_k[carried.term] = False  # the carried sum varies over rows
     problem = Problem(
-        target_n=y,
-        weight_n=np.ones(y.size),
-        slope_mn=slope_mn,
-        term_m=term_m,
-        parameter_m=parameter_m,
-        offset_kn=offset_kn,
-        inner_slope_mn=inner_slope_mn,
-        inner_term_m=inner_term_m,
-        inner_parameter_m=inner_parameter_m,
-        inner_offset_jn=inner_offset_jn,
+        y,
+        np.ones(y.size),
+        outside,
+        inside,
         carrier=carried.term if carried else -1,
         rho=names.index(carried.rho) if carried and carried.rho else -1,
         outer=names.index(law.outer) if law.outer else -1,
         linear=False,
         asymmetry=1.0,
     )
-    start_box, (lower_p, upper_p) = _boxes(
-        law, [t.factor for t in carried.terms] if carried else [], float(np.log(y).mean())
-    )
-    return Design(
-        law,
-        tuple(t.factor for t in terms),
-        problem,
-        centre.change_pp,
-        centre.shift_p,
-        start_box,
-        lower_p,
-        upper_p,
-    )
+    carried_factors = [t.factor for t in carried.terms] if carried else []
+    start_box, bounds = _boxes(law, carried_factors, float(np.log(y).mean()))
+    factors = tuple(t.factor for t in terms)
+    return Design(law, factors, problem, centre.change_pp, centre.shift_p, start_box, bounds)
 
 
 @dataclass
 class _Row:
     slopes: dict[int, Floats]
     offset_n: Floats
+
+    @property
+    def constant(self) -> bool:
+        """Whether all rows are the same."""
+        return all(bool((v == v[0]).all()) for v in (self.offset_n, *self.slopes.values()))
 
 
 class _Centring:
@@ -144,15 +135,14 @@ class _Centring:
         return _Row(slopes, offset_n - middle)
 
 
-def _stack(
-    rows: Sequence[_Row], n: int
-) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], Floats]:
+def _stack(rows: Sequence[_Row], n: int) -> Terms:
     flat = [(k, p, slope_n) for k, row in enumerate(rows) for p, slope_n in row.slopes.items()]
-    return (
-        np.array([slope_n for _, _, slope_n in flat]).reshape(len(flat), n),
-        np.array([k for k, _, _ in flat], dtype=np.int64),
-        np.array([p for _, p, _ in flat], dtype=np.int64),
-        np.array([row.offset_n for row in rows]).reshape(len(rows), n),
+    return Terms(
+        slope_mn=np.array([slope_n for _, _, slope_n in flat]).reshape(len(flat), n),
+        term_m=np.array([k for k, _, _ in flat], dtype=np.int64),
+        parameter_m=np.array([p for _, p, _ in flat], dtype=np.int64),
+        offset_kn=np.array([row.offset_n for row in rows]).reshape(len(rows), n),
+        constant_k=np.array([row.constant for row in rows], dtype=bool),
     )
 
 
@@ -162,7 +152,7 @@ def _factor(term: Term) -> str:
     return term.factor
 
 
-def _boxes(law: Law, carried: Sequence[str | None], level: float) -> tuple[Floats, Floats]:
+def _boxes(law: Law, carried: Sequence[str | None], level: float) -> tuple[Floats, Bounds]:
     """Starts and bounds of every coordinate, centred; `level` is the mean log response."""
     ranges = law.ranges()
     starts, bounds = [], []
@@ -176,10 +166,10 @@ def _boxes(law: Law, carried: Sequence[str | None], level: float) -> tuple[Float
             bound = (level + FACTOR_BOUNDS[0], level + FACTOR_BOUNDS[1])
         starts.append(start)
         bounds.append(bound)
-    return np.array(starts).T.copy(), np.array(bounds).T.copy()
+    return np.array(starts).T.copy(), Bounds(*np.array(bounds).T.copy())
 
 
-def _logarithms(law: Law, x: Table) -> dict[str, Floats]:
+def logarithms(law: Law, x: Table) -> dict[str, Floats]:
     """Logs of the law's inputs. Raises InputError for a missing column or values that have none."""
     logs = {}
     for name in law.inputs:

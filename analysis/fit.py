@@ -8,9 +8,10 @@ from scipy.stats import qmc
 
 from analysis import varpro
 from analysis.design import Design, build_design
+from analysis.evaluation import derivatives, term_shares
 from analysis.kernels import Problem
 from analysis.law import Floats, Law, Table
-from analysis.newton import derivatives, minimise_many, term_shares
+from analysis.newton import minimise_many
 from analysis.objectives import Objective, find_objective
 from analysis.result import FitResult, FitStatus
 from core.errors import InputError
@@ -85,8 +86,7 @@ def fit(
         phi_sp,
         prepared.problem,
         prepared.objective.delta,
-        prepared.design.lower_p,
-        prepared.design.upper_p,
+        prepared.design.bounds,
         TOLERANCE,
     )
     best = int(np.nanargmin(value_s))
@@ -136,17 +136,18 @@ def log_predictions(prepared: Prepared, phi: Floats) -> Floats:
 
 def conditioning(prepared: Prepared, phi: Floats) -> tuple[float, tuple[str, ...]]:
     """Condition number of the Jacobian with columns of one length, and who shares its loosest
-    direction.
+    directions.
     """
     smooth = prepared.problem._replace(weight_n=np.ones(prepared.y.size))
-    metric = derivatives(phi, smooth, np.inf)[3]  # J^T J
+    metric = derivatives(phi, smooth, np.inf)[1].metric_pp  # J^T J
     length_p = np.sqrt(np.diag(metric))
     names = np.array(prepared.design.law.coordinates)
     if not length_p.all():
         return np.inf, tuple(names[length_p == 0])
     values, vectors = np.linalg.eigh(metric / np.outer(length_p, length_p))
     condition = np.sqrt(values[-1] / values[0]) if values[0] > 0 else np.inf
-    return float(condition), tuple(names[np.abs(vectors[:, 0]) > 0.1])
+    loose = values <= max(values[0], values[-1] / FLAT**2)
+    return float(condition), tuple(names[(np.abs(vectors[:, loose]) > 0.1).any(axis=1)])
 
 
 def _shares(prepared: Prepared, phi: Floats) -> tuple[Floats, Floats]:
@@ -190,7 +191,7 @@ def _judge(
 
 def _at_bound(law: Law, prepared: Prepared, phi: Floats) -> list[str]:
     """Coordinates at their bounds, and factors whose term is nil in every row."""
-    low_p, high_p = prepared.design.lower_p, prepared.design.upper_p
+    low_p, high_p = prepared.design.bounds
     near = 1e-6 * (high_p - low_p)
     held = (phi <= low_p + near) | (phi >= high_p - near)
     share_k = _shares(prepared, phi)[0].max(axis=1)

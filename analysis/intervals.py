@@ -6,25 +6,34 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from analysis.fit import TOLERANCE, Prepared, prepare
-from analysis.law import Floats, Table
+from analysis.fit import STARTS, TOLERANCE, Prepared, fit, prepare
+from analysis.law import Floats, Law, Table
 from analysis.newton import minimise_reweighted
+from analysis.objectives import Objective
 from analysis.result import FitResult, FitStatus, Interval
 
 RESAMPLES = 1000
+BAND_DRAWS = 300
 LEVEL = 0.95
 # With fewer configurations left over than this, a resample is all but the sample.
 LEAST_FREE = 2
+# A refit that leaves more slope than this has not converged. If more refits than this share have
+# not, there is no interval: those that have are a choice, and the hard ones lie far out.
+SLOPE_LEFT, MOST_FAILED = 1e3 * TOLERANCE, 0.01
 METHOD = "bootstrap over configurations, bias-corrected percentiles at Student's quantiles"
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Refitted parameters, one row a resample, in the order of the law's coordinates."""
+    """Refitted parameters, one row a resample, in the order of the law's coordinates.
+
+    The few that did not converge count where they stopped; if they are more, there are no rows.
+    """
 
     result: FitResult
     theta_bp: Floats
-    failed: int  # resamples that did not converge, left out
+    resamples: int
+    failed: int
 
     def interval(
         self, statistic: Callable[[dict[str, float]], float], level: float = LEVEL
@@ -35,6 +44,39 @@ class Bootstrap:
         estimate = statistic(dict(self.result.parameters))
         n, p = self.result.configurations, len(law.parameters)
         return corrected(values, estimate, n, p, level)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fit with its intervals, and the refits that they are from; None where there are none."""
+
+    result: FitResult
+    boot: Bootstrap | None
+
+    def band(self, x: Table) -> tuple[Floats, Floats] | None:
+        """Low and high predictions [n] over refits, at LEVEL; None where there are no refits."""
+        if self.boot is None or not len(self.boot.theta_bp):
+            return None
+        law = self.result.law
+        thetas = self.boot.theta_bp[:BAND_DRAWS]
+        draws = [law.curve(law.to_parameters(theta), x) for theta in thetas]
+        low_n, high_n = np.quantile(draws, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
+        return low_n, high_n
+
+
+def fit_with_intervals(
+    law: Law,
+    x: Table,
+    y: Floats,
+    objective: Objective | None = None,
+    starts: int = STARTS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Fitted:
+    """`fit`, `bootstrap` and `with_intervals` in one."""
+    result = fit(law, x, y, objective, starts)
+    boot = bootstrap(result, x, y, resamples, seed)
+    return Fitted(with_intervals(result, boot), boot)
 
 
 def corrected(
@@ -70,13 +112,12 @@ def bootstrap(
         prepared.problem,
         times_bn,
         prepared.objective.delta,
-        prepared.design.lower_p,
-        prepared.design.upper_p,
+        prepared.design.bounds,
         TOLERANCE,
     )
-    good_b = slope_b <= 1e3 * TOLERANCE
-    theta_bp = prepared.design.to_theta(phi_bp[good_b].T).T
-    return Bootstrap(result, theta_bp, int((~good_b).sum()))
+    failed = int(np.sum(~(slope_b <= SLOPE_LEFT)))
+    kept_bp = phi_bp if failed <= MOST_FAILED * resamples else phi_bp[:0]
+    return Bootstrap(result, prepared.design.to_theta(kept_bp.T).T, resamples, failed)
 
 
 def _resample(prepared: Prepared, parameters: int, resamples: int, seed: int) -> Floats:
@@ -95,14 +136,22 @@ def _resample(prepared: Prepared, parameters: int, resamples: int, seed: int) ->
 
 
 def with_intervals(result: FitResult, boot: Bootstrap | None, level: float = LEVEL) -> FitResult:
-    """The result with an interval for every parameter, or with a note that there is none."""
-    if boot is None or not len(boot.theta_bp):
+    """The result with an interval for every parameter, or with why there is none.
+
+    A converged fit whose refits did not converge becomes UNSTABLE.
+    """
+    if boot is None:
         return replace(
             result, notes=(*result.notes, "no intervals: too few configurations or no fit")
         )
+    lost = f"{boot.failed} of {boot.resamples} bootstrap refits did not converge"
+    if not len(boot.theta_bp):
+        if result.converged:
+            return replace(result, status=FitStatus.UNSTABLE, reason=f"{lost}: no intervals")
+        return replace(result, notes=(*result.notes, f"no intervals: {lost}"))
     intervals = {
         name: boot.interval(lambda parameters, name=name: parameters[name], level)  # type: ignore[misc]
         for name in result.law.parameters
     }
-    lost = (f"{boot.failed} resamples did not converge",) if boot.failed else ()
-    return replace(result, intervals=intervals, notes=(*result.notes, *lost))
+    notes = (*result.notes, lost) if boot.failed else result.notes
+    return replace(result, intervals=intervals, notes=notes)

@@ -1,7 +1,6 @@
-"""The compiled part of fitting: the objective with its first two derivatives, and Newton's method
-on it.
+"""The objective of a fit with its first two derivatives, compiled.
 
-Every law here has one shape, so one kernel serves all (see laws.py): the prediction of a row is
+Every law here has one shape, so one kernel serves all (see law.py): the prediction of a row is
 `f = s log sum_k exp(u_k)`, where `u_k = z_k . theta + offset_k` is linear in the parameters; one
 term, the carrier, may subtract `rho log sum_j exp(v_j)` with linear `v_j`; `s` and `rho` are 1 or
 parameters. Only slopes that are not zero are kept, one row of `slope_mn` each.
@@ -12,17 +11,21 @@ Shapes: n rows, k terms, j inner terms, m slopes, p parameters.
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.compiled import compiled
-from analysis.elementary import exp, log
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from analysis.elementary import exp
+from analysis.vectors import (
+    Floats,
+    Terms,
+    add_scaled,
+    dot3,
+    exponents,
+    log_sum_exp,
+    two_dots,
+)
 
 Workspace = tuple[Floats, Floats, Floats, Floats, tuple[Floats, ...]]
 INNER_TERMS = 2
-MAX_STEPS = 300
 
 
 class Problem(NamedTuple):
@@ -30,14 +33,8 @@ class Problem(NamedTuple):
 
     target_n: Floats  # log y, or y where `linear`
     weight_n: Floats  # times a row counts, times the scale of the objective
-    slope_mn: Floats
-    term_m: Ints  # term of each slope, ascending
-    parameter_m: Ints
-    offset_kn: Floats
-    inner_slope_mn: Floats
-    inner_term_m: Ints
-    inner_parameter_m: Ints
-    inner_offset_jn: Floats  # no rows where there is no carrier
+    outside: Terms
+    inside: Terms  # of the carried sum; none where there is no carrier
     carrier: int  # term that carries the inner sum, or -1
     rho: int  # its parameter, or -1 for 1
     outer: int  # parameter s, or -1 for 1
@@ -46,60 +43,16 @@ class Problem(NamedTuple):
 
 
 @compiled
-def _add_scaled(out: Floats, row: Floats, factor: float) -> None:
-    for i in range(out.size):
-        out[i] += factor * row[i]
-
-
-@compiled
-def _dot3(a: Floats, b: Floats, c: Floats) -> float:
-    total = 0.0
-    for i in range(a.size):
-        total += a[i] * b[i] * c[i]
-    return total
-
-
-@compiled
-def _two_dots(a: Floats, b: Floats, c: Floats, d: Floats) -> tuple[float, float]:
-    """Sums of a c d and of b c d, in one pass."""
-    first, second = 0.0, 0.0
-    for i in range(a.size):
-        product = c[i] * d[i]
-        first += a[i] * product
-        second += b[i] * product
-    return first, second
-
-
-@compiled
-def _linear(
-    theta: Floats,
-    slope_mn: Floats,
-    term_m: Ints,
-    parameter_m: Ints,
-    offset_kn: Floats,
-    out_kn: Floats,
-) -> None:
-    """u_k = z_k . theta + offset_k."""
-    out_kn[:] = offset_kn
-    for m in range(term_m.size):
-        _add_scaled(out_kn[term_m[m]], slope_mn[m], theta[parameter_m[m]])
-
-
-@compiled
-def _log_sum_exp(u_kn: Floats, total_n: Floats) -> None:
-    """total = log sum_k exp(u_k); u becomes the share of each term."""
-    total_n[:] = 0.0
-    for k in range(u_kn.shape[0]):
-        u_n = u_kn[k]
-        for i in range(u_n.size):
-            u_n[i] = exp(u_n[i])
-        _add_scaled(total_n, u_n, 1.0)
-    for k in range(u_kn.shape[0]):
-        u_n = u_kn[k]
-        for i in range(u_n.size):
-            u_n[i] /= total_n[i]
-    for i in range(total_n.size):
-        total_n[i] = log(total_n[i])
+def workspace(q: Problem, n_p: int) -> Workspace:
+    """Room for `predict`, `objective` and `differentiate`."""
+    n = q.target_n.size
+    return (
+        q.outside.slope_mn.copy(),
+        np.empty((q.outside.offset_kn.shape[0], n)),
+        np.empty((INNER_TERMS, n)),
+        np.empty((n_p, n)),
+        (np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)),
+    )
 
 
 @compiled
@@ -113,30 +66,24 @@ def predict(
     log_n: Floats,
 ) -> None:
     """Log predictions into log_n, shares of the terms, and every du_k/dtheta_p into slope_mn."""
-    _linear(theta, q.slope_mn, q.term_m, q.parameter_m, q.offset_kn, share_kn)
+    outside, inside = q.outside, q.inside
+    exponents(theta, outside, share_kn)
     if q.carrier >= 0:
         rho = theta[q.rho] if q.rho >= 0 else 1.0
-        _linear(
-            theta,
-            q.inner_slope_mn,
-            q.inner_term_m,
-            q.inner_parameter_m,
-            q.inner_offset_jn,
-            inner_share_jn,
-        )
-        _log_sum_exp(inner_share_jn, inner_n)
-        _add_scaled(share_kn[q.carrier], inner_n, -rho)
-        for m in range(q.term_m.size):
-            if q.term_m[m] == q.carrier:
-                slope_mn[m] = q.slope_mn[m]
-                if q.parameter_m[m] == q.rho:
-                    _add_scaled(slope_mn[m], inner_n, -1.0)
-                for j in range(q.inner_term_m.size):
-                    if q.inner_parameter_m[j] == q.parameter_m[m]:
-                        share_n = inner_share_jn[q.inner_term_m[j]]
+        exponents(theta, inside, inner_share_jn)
+        log_sum_exp(inner_share_jn, inside.constant_k, inner_n)
+        add_scaled(share_kn[q.carrier], inner_n, -rho)
+        for m in range(outside.term_m.size):
+            if outside.term_m[m] == q.carrier:
+                slope_mn[m] = outside.slope_mn[m]
+                if outside.parameter_m[m] == q.rho:
+                    add_scaled(slope_mn[m], inner_n, -1.0)
+                for j in range(inside.term_m.size):
+                    if inside.parameter_m[j] == outside.parameter_m[m]:
+                        share_n = inner_share_jn[inside.term_m[j]]
                         for i in range(share_n.size):
-                            slope_mn[m, i] -= rho * share_n[i] * q.inner_slope_mn[j, i]
-    _log_sum_exp(share_kn, log_n)
+                            slope_mn[m, i] -= rho * share_n[i] * inside.slope_mn[j, i]
+    log_sum_exp(share_kn, outside.constant_k, log_n)
     if q.outer >= 0:
         log_n *= theta[q.outer]
 
@@ -185,13 +132,15 @@ def differentiate(
     """Gradient, Hessian, and Gauss-Newton's matrix with weights psi(r)/r, at the last
     `objective`.
     """
+    outside = q.outside
     slope_mn, share_kn, inner_share_jn, grad_pn, rows = work
     _, log_n, first_n, second_n, metric_n, scratch_n = rows
     outer = theta[q.outer] if q.outer >= 0 else 1.0
     n_p = theta.size
     grad_pn[:] = 0.0  # derivatives of log sum exp(u)
-    for m in range(q.term_m.size):
-        grad_n, share_n, slope_n = grad_pn[q.parameter_m[m]], share_kn[q.term_m[m]], slope_mn[m]
+    for m in range(outside.term_m.size):
+        share_n, slope_n = share_kn[outside.term_m[m]], slope_mn[m]
+        grad_n = grad_pn[outside.parameter_m[m]]
         for i in range(grad_n.size):
             grad_n[i] += share_n[i] * slope_n[i]
     hessian[:] = 0.0
@@ -200,19 +149,19 @@ def differentiate(
             scratch_n[i] = first_n[i] * outer
         for p in range(n_p):
             for r in range(p + 1):
-                hessian[p, r] = _dot3(scratch_n, grad_pn[p], grad_pn[r])
+                hessian[p, r] = dot3(scratch_n, grad_pn[p], grad_pn[r])
     else:  # the same product as that of the rows' own curvature: added there
-        _add_scaled(second_n, first_n, 1.0)
+        add_scaled(second_n, first_n, 1.0)
     for k in range(share_kn.shape[0]):  # minus sum_k share_k du_k du_k
         share_n = share_kn[k]
         for i in range(share_n.size):
             scratch_n[i] = first_n[i] * outer * share_n[i]
-        for a in range(q.term_m.size):
-            if q.term_m[a] != k:
+        for a in range(outside.term_m.size):
+            if outside.term_m[a] != k:
                 continue
-            for b in range(q.term_m.size):
-                if q.term_m[b] == k and q.parameter_m[b] <= q.parameter_m[a]:
-                    hessian[q.parameter_m[a], q.parameter_m[b]] -= _dot3(
+            for b in range(outside.term_m.size):
+                if outside.term_m[b] == k and outside.parameter_m[b] <= outside.parameter_m[a]:
+                    hessian[outside.parameter_m[a], outside.parameter_m[b]] -= dot3(
                         scratch_n, slope_mn[a], slope_mn[b]
                     )
     if q.carrier >= 0:
@@ -222,11 +171,11 @@ def differentiate(
             cross = np.dot(first_n, grad_pn[p])
             hessian[max(p, q.outer), min(p, q.outer)] -= cross * (2.0 if p == q.outer else 1.0)
         grad_pn *= outer
-        _add_scaled(grad_pn[q.outer], log_n, 1.0 / outer)
+        add_scaled(grad_pn[q.outer], log_n, 1.0 / outer)
     for p in range(n_p):
         gradient[p] = -np.dot(first_n, grad_pn[p])
         for r in range(p + 1):
-            curvature, metric[p, r] = _two_dots(second_n, metric_n, grad_pn[p], grad_pn[r])
+            curvature, metric[p, r] = two_dots(second_n, metric_n, grad_pn[p], grad_pn[r])
             hessian[p, r] += curvature
             hessian[r, p], metric[r, p] = hessian[p, r], metric[p, r]
 
@@ -243,30 +192,31 @@ def _add_inner_curvature(
     hessian: Floats,
 ) -> None:
     """The carrier's own second derivatives: -rho d2v, and -dv with respect to rho."""
+    inside = q.inside
     rho = theta[q.rho] if q.rho >= 0 else 1.0
     n_p, n = theta.size, first_n.size
     grad_pn = np.zeros((n_p, n))
     for i in range(n):
         scratch_n[i] = first_n[i] * outer * share_kn[q.carrier, i]
-    for m in range(q.inner_term_m.size):
-        share_n, slope_n = inner_share_jn[q.inner_term_m[m]], q.inner_slope_mn[m]
+    for m in range(inside.term_m.size):
+        share_n, slope_n = inner_share_jn[inside.term_m[m]], inside.slope_mn[m]
         for i in range(n):
-            grad_pn[q.inner_parameter_m[m], i] += share_n[i] * slope_n[i]
-    for a in range(q.inner_term_m.size):
-        p = q.inner_parameter_m[a]
-        for b in range(q.inner_term_m.size):
-            r = q.inner_parameter_m[b]
-            if r <= p and q.inner_term_m[a] == q.inner_term_m[b]:
-                share_n = inner_share_jn[q.inner_term_m[a]]
+            grad_pn[inside.parameter_m[m], i] += share_n[i] * slope_n[i]
+    for a in range(inside.term_m.size):
+        p = inside.parameter_m[a]
+        for b in range(inside.term_m.size):
+            r = inside.parameter_m[b]
+            if r <= p and inside.term_m[a] == inside.term_m[b]:
+                share_n = inner_share_jn[inside.term_m[a]]
                 total = 0.0
                 for i in range(n):
                     total += (
-                        scratch_n[i] * share_n[i] * q.inner_slope_mn[a, i] * q.inner_slope_mn[b, i]
+                        scratch_n[i] * share_n[i] * inside.slope_mn[a, i] * inside.slope_mn[b, i]
                     )
                 hessian[p, r] += rho * total
     for p in range(n_p):
         for r in range(p + 1):
-            hessian[p, r] -= rho * _dot3(scratch_n, grad_pn[p], grad_pn[r])
+            hessian[p, r] -= rho * dot3(scratch_n, grad_pn[p], grad_pn[r])
         if q.rho >= 0:
             cross = np.dot(scratch_n, grad_pn[p])
             hessian[max(p, q.rho), min(p, q.rho)] += cross * (2.0 if p == q.rho else 1.0)

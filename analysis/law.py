@@ -7,6 +7,7 @@ this shape once for all; `curve` states the same formula plainly, and tests hold
 derivatives together.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -41,7 +42,7 @@ class Carried:
     terms: tuple[Term, ...]
 
 
-class Law:
+class Law(ABC):
     """`inputs` are columns of a table; `parameters` are reported, `logarithmic` ones fitted as
     logs.
     """
@@ -61,17 +62,17 @@ class Law:
         """What is fitted, in order; one for one with `parameters`."""
         return self.parameters
 
+    @abstractmethod
     def terms(self, logs: Table) -> Sequence[Term]:
         """The outer terms, from the logarithms of the inputs."""
-        raise NotImplementedError
 
     def carried(self, logs: Table) -> Carried | None:
         """The inner sum, if the law has one."""
         return None
 
+    @abstractmethod
     def curve(self, parameters: Parameters, x: Table) -> Floats:
         """The formula, plainly: predictions [n] in the unit of the fitted loss."""
-        raise NotImplementedError
 
     def to_parameters(self, theta: Floats) -> dict[str, float]:
         """Coordinates to the parameters that papers print."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -10,8 +11,9 @@ from analysis.design import Design
 from analysis.fit import TOLERANCE, Prepared, prepare
 from analysis.kernels import Problem
 from analysis.law import Floats, Table
-from analysis.newton import minimise_many
+from analysis.newton import Bounds, minimise_many
 from analysis.result import FitResult, Interval
+from analysis.vectors import Terms
 from core.errors import InputError
 
 POINTS = 12  # on each side
@@ -24,8 +26,8 @@ class Profile:
     """`rise` is how far the objective lies above its minimum, in units where `limit` ends a 95 %
     interval.
 
-    `low` or `high` is infinite where the profile never rises that far: the data set no limit there.
-
+    `open_sides` says where the profile never rises that far ("below", "above", both or none): the
+    data set no limit there.
     """
 
     name: str
@@ -33,10 +35,15 @@ class Profile:
     rise_n: Floats
     limit: float
     interval: Interval
+    open_sides: str
 
     @property
     def flat(self) -> bool:
-        return not (math.isfinite(self.interval.low) and math.isfinite(self.interval.high))
+        return bool(self.open_sides)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Interval and open sides, for JSON."""
+        return {**self.interval.to_dict(), "no limit": self.open_sides}
 
 
 def profile(result: FitResult, x: Table, y: Floats, name: str, level: float = 0.95) -> Profile:
@@ -60,7 +67,20 @@ def profile(result: FitResult, x: Table, y: Floats, name: str, level: float = 0.
     low, high = (result.law.coordinate_value(name, end) for end in (below.end, above.end))
     values = np.array([result.law.coordinate_value(name, value) for value, _ in points])
     rises = np.array([rise for _, rise in points])
-    return Profile(name, values, rises, limit, Interval(low, high, level, METHOD))
+    ends = {"below": below.end, "above": above.end}
+    unlimited = " and ".join(side for side, end in ends.items() if math.isinf(end))
+    return Profile(name, values, rises, limit, Interval(low, high, level, METHOD), unlimited)
+
+
+def profiles_of(result: FitResult, x: Table, y: Floats) -> list[Profile]:
+    """Profiles of all parameters; none where there is no curve, too little data, or the law is
+    fitted in other coordinates.
+    """
+    law = result.law
+    enough = result.usable and result.configurations > len(law.parameters)
+    if not enough or law.coordinates != law.parameters:
+        return []
+    return [profile(result, x, y, name) for name in law.parameters]
 
 
 @dataclass(frozen=True)
@@ -112,11 +132,11 @@ class _Walk:
     def _objective(self, phi: Floats, value: float) -> float:
         """Best objective with the coordinate held; phi moves along."""
         design = self.prepared.design
-        lower_p, upper_p = design.lower_p.copy(), design.upper_p.copy()
-        lower_p[self.p] = upper_p[self.p] = phi[self.p] = value
-        start = np.clip(phi, lower_p, upper_p)[None, :]
+        bounds = Bounds(*(bound_p.copy() for bound_p in design.bounds))
+        bounds.lower_p[self.p] = bounds.upper_p[self.p] = phi[self.p] = value
+        start = np.clip(phi, *bounds)[None, :]
         delta = self.prepared.objective.delta
-        found, _, _ = minimise_many(start, self.problem, delta, lower_p, upper_p, TOLERANCE)
+        found, _, _ = minimise_many(start, self.problem, delta, bounds, TOLERANCE)
         phi[:] = start[0]
         return float(found[0])
 
@@ -129,24 +149,22 @@ def uncentred(design: Design, problem: Problem, theta: Floats, p: int) -> tuple[
     own = design.change_pp[p].copy()
     own[p] = 0.0
     phi[p] = theta[p]
-    moved = problem
-    for terms, parameters, slopes, offsets in (
-        ("term_m", "parameter_m", "slope_mn", "offset_kn"),
-        ("inner_term_m", "inner_parameter_m", "inner_slope_mn", "inner_offset_jn"),
-    ):
-        term_m, parameter_m = getattr(problem, terms), getattr(problem, parameters)
-        slope_mn, offset_kn = getattr(problem, slopes).copy(), getattr(problem, offsets).copy()
-        held = {
-            int(k)
-            for k, q, s in zip(term_m, parameter_m, slope_mn, strict=True)
-            if q == p and s.any()
-        }
-        for k in held:
-            offset_kn[k] += design.shift_p[p]
-            for m in np.flatnonzero(term_m == k):
-                slope_mn[m] += own[parameter_m[m]]
-        moved = moved._replace(**{slopes: slope_mn, offsets: offset_kn})
-    return moved, phi
+    outside, inside = (
+        _uncentred_terms(terms, p, own, float(design.shift_p[p]))
+        for terms in (problem.outside, problem.inside)
+    )
+    return problem._replace(outside=outside, inside=inside), phi
+
+
+def _uncentred_terms(terms: Terms, p: int, own: Floats, shift: float) -> Terms:
+    """Terms with factor p: what centring took out of their slopes and offsets is put back."""
+    slope_mn, offset_kn = terms.slope_mn.copy(), terms.offset_kn.copy()
+    with_factor = terms.slope_mn.any(axis=1) & (terms.parameter_m == p)
+    for k in set(terms.term_m[with_factor]):
+        offset_kn[k] += shift
+        for m in np.flatnonzero(terms.term_m == k):
+            slope_mn[m] += own[terms.parameter_m[m]]
+    return terms._replace(slope_mn=slope_mn, offset_kn=offset_kn)
 
 
 def _unit(result: FitResult, prepared: Prepared) -> float:

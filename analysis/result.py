@@ -24,6 +24,7 @@ class FitStatus(StrEnum):
     AT_BOUND = "at a bound"
     STARTS_DISAGREE = "starts disagree"
     DUPLICATED_ROWS = "duplicated rows"
+    UNSTABLE = "unstable"  # refits of resampled rows do not converge
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Interval:
     high: float
     level: float
     method: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; an end that is not finite becomes null."""
+        ends = {"low": _plain(self.low), "high": _plain(self.high)}
+        return ends | {"level": self.level, "method": self.method}
 
 
 @dataclass(frozen=True)
@@ -78,15 +84,7 @@ class FitResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; numbers that are not finite become null."""
-        intervals = {
-            name: {
-                "low": _plain(i.low),
-                "high": _plain(i.high),
-                "level": i.level,
-                "method": i.method,
-            }
-            for name, i in self.intervals.items()
-        }
+        intervals = {name: own.to_dict() for name, own in self.intervals.items()}
         return {
             "law": self.law.name,
             "formula": self.law.formula,
@@ -110,11 +108,11 @@ class FitResult:
             "intervals": intervals,
         }
 
-    def write(self, path: Path) -> None:
-        """fit.json, in one move."""
+    def write(self, path: Path, **more: Any) -> None:
+        """fit.json, with what else is known of the fit, in one move."""
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        partial.write_text(json.dumps(self.to_dict() | more, indent=2) + "\n")
         partial.replace(path)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.optimize import least_squares, nnls
 
 from analysis.design import Design
+from analysis.evaluation import term_slopes
 from analysis.kernels import Problem
 from analysis.law import Floats
-from analysis.newton import term_slopes
 
 # A factor that comes out as nil starts at this share of the mean response.
 NIL_FACTOR = 1e-5
@@ -30,12 +30,12 @@ def project(design: Design, problem: Problem, start: Floats) -> Floats:
     linear = [names.index(factor) for factor in design.factors if factor is not None]
     free = [p for p in range(len(names)) if p not in linear]
     search = _Search(problem, linear, free, start)
-    lower_p, upper_p = design.lower_p[free], design.upper_p[free]
+    lower_p, upper_p = (bound_p[free] for bound_p in design.bounds)
     inside = np.clip(start[free], lower_p + 1e-9, upper_p - 1e-9)
     found = least_squares(
         search.residuals, inside, search.jacobian, (lower_p, upper_p), x_scale="jac"
     )
-    return np.clip(search.whole(found.x), design.lower_p, design.upper_p)
+    return np.clip(search.whole(found.x), *design.bounds)
 
 
 class _Search:

@@ -94,11 +94,10 @@ def ours(x: Columns, y: Floats, axes: Axes, tolerance: float) -> tuple[float, fl
         prepared = prepare(law, x, y, loss)
         design, q = prepared.design, prepared.problem
         phi_sp = np.array([design.to_phi(theta) for theta in grid])
-        phi_sp = np.clip(phi_sp, design.lower_p, design.upper_p)
-        bounds = (design.lower_p, design.upper_p)
-        value_s, slope_s, _ = minimise_many(phi_sp, q, DELTA, *bounds, tolerance)
+        phi_sp = np.clip(phi_sp, *design.bounds)
+        value_s, slope_s, _ = minimise_many(phi_sp, q, DELTA, design.bounds, tolerance)
         best = phi_sp[[int(value_s.argmin())]]
-        minimise_many(best, q, DELTA, *bounds, TOLERANCE)
+        minimise_many(best, q, DELTA, design.bounds, TOLERANCE)
         return law.to_parameters(design.to_theta(best[0])), slope_s
 
     work()

@@ -1,7 +1,5 @@
 """Fits: published values, recovery, invariances, and a word on every bad table."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,16 +9,7 @@ from analysis.intervals import bootstrap, with_intervals
 from analysis.memory_laws import find_law
 from analysis.result import FitStatus
 from core.errors import InputError
-
-DATA = Path(__file__).parents[1] / "data" / "scaling_laws"
-# arXiv 2203.15556, as refined by arXiv 2404.10102.
-HOFFMANN = {
-    "E": 1.69337368,
-    "A": 406.401018,
-    "B": 410.722827,
-    "alpha": 0.33917084,
-    "beta": 0.2849083,
-}
+from tests.analysis.synthetic import DATA, HOFFMANN
 
 
 def crossed(sizes: int = 6, budgets: int = 6) -> dict[str, np.ndarray]:

@@ -1,7 +1,5 @@
 """Every law finds its own truth again; published fits are reproduced; intervals cover."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,41 +10,7 @@ from analysis.law import Law
 from analysis.memory_laws import LAWS, find_law
 from analysis.objectives import find_objective
 from analysis.result import FitStatus
-
-DATA = Path(__file__).parents[1] / "data" / "scaling_laws"
-# arXiv 2203.15556, as reconstructed by arXiv 2404.10102's predecessors to more digits.
-HOFFMANN = {
-    "E": 1.69337368,
-    "A": 406.401018,
-    "B": 410.722827,
-    "alpha": 0.33917084,
-    "beta": 0.2849083,
-}
-TRUTHS = {
-    "saturating": {"E": 1.7, "A": 400.0, "alpha": 0.34},
-    "chinchilla": HOFFMANN,
-    "tied": {"A": 166.2, "B": 366.7, "eta": -0.27, "E": 1.84},
-    "kaplan": {"N_c": 8.8e13, "D_c": 5.4e13, "alpha_N": 0.076, "alpha_D": 0.095},
-    "power": {"k": 0.1, "p": 0.5},
-    "memory-parameters": {**HOFFMANN, "kappa": 0.8, "omega": 0.25},
-    "memory-additive": {**HOFFMANN, "T": 0.3, "kappa": 2e-8, "omega": 0.3},
-    "memory-data": {**HOFFMANN, "kappa": 1.5, "omega": 0.3},
-}
-
-
-def spread(rows: int = 80) -> dict[str, np.ndarray]:
-    """Inputs that do not move together; a fifth of the rows has no memory."""
-    rng = np.random.default_rng(5)
-    x = {
-        "N": np.exp(rng.uniform(np.log(4e7), np.log(1e10), rows)),
-        "D": np.exp(rng.uniform(np.log(1e9), np.log(3e11), rows)),
-        "M": np.exp(rng.uniform(np.log(1e6), np.log(1e9), rows)),
-        "C": np.exp(rng.uniform(40, 50, rows)),
-    }
-    x["W"] = x["M"] * np.exp(rng.uniform(0, np.log(500), rows))
-    for name in ("M", "W"):
-        x[name][: rows // 5] = 0.0
-    return x
+from tests.analysis.synthetic import DATA, HOFFMANN, TRUTHS, spread
 
 
 @pytest.mark.parametrize("objective", ["log-huber", "log-squares", "squares", "asymmetric"])
@@ -159,3 +123,36 @@ def test_seed_of_the_bootstrap_does_not_move_the_estimate() -> None:
     assert one is not None and two is not None
     assert one.result is two.result is result
     assert not np.array_equal(one.theta_bp, two.theta_bp)
+
+
+def olmo() -> tuple[dict[str, np.ndarray], np.ndarray]:
+    table = pd.read_csv(DATA / "bhagia_2024_olmo_ladder.csv")
+    train = table[table["mode"] == "train"]
+    return {k: train[k].to_numpy(dtype=float) for k in ("N", "D")}, train["c4_en_ce"].to_numpy()
+
+
+def test_refits_of_few_rows_in_a_flat_valley_converge() -> None:
+    """16 rows, 5 parameters: most resamples have ten distinct rows, and as many kinks."""
+    x, y = olmo()
+    boot = bootstrap(fit(LAWS["chinchilla"], x, y), x, y, resamples=300)
+    assert boot is not None
+    assert boot.failed <= 3
+    assert len(boot.theta_bp) == 300
+
+
+@pytest.mark.parametrize(("share", "status"), [(0.01, "converged"), (0.05, "unstable")])
+def test_refits_that_do_not_converge_are_counted(
+    monkeypatch: pytest.MonkeyPatch, share: float, status: str
+) -> None:
+    def refits(start: np.ndarray, _: object, times_bn: np.ndarray, *__: object):  # type: ignore[no-untyped-def]
+        slope_b = np.where(np.arange(len(times_bn)) < share * len(times_bn), 1.0, 0.0)
+        return np.tile(start, (len(times_bn), 1)), slope_b
+
+    monkeypatch.setattr("analysis.intervals.minimise_reweighted", refits)
+    x, y = olmo()
+    result = fit(LAWS["chinchilla"], x, y, starts=32)
+    result = with_intervals(result, bootstrap(result, x, y, resamples=100))
+    assert result.status == status
+    assert bool(result.intervals) == (status == "converged")
+    said = f"{100 * share:.0f} of 100 bootstrap refits did not converge"
+    assert said in " ".join([result.reason, *result.notes])

@@ -9,7 +9,7 @@ from analysis.memory_laws import LAWS, find_law
 from analysis.objectives import find_objective
 from analysis.profile import profile
 from core.errors import InputError
-from tests.analysis.test_recovery import TRUTHS, spread
+from tests.analysis.synthetic import TRUTHS, spread
 
 SQUARES = find_objective("squares")
 
