@@ -48,11 +48,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print(grid: Grid, store: Store, given: argparse.Namespace) -> None:
-    status = given.command == "status"
-    if not status:
+    if given.command == "status":
+        described, show = describe_status(grid, store), show_status
+    else:
         refuse_what_cannot_fit(grid, store.pending(grid), store)
-    described = describe_status(grid, store) if status else describe_plan(grid, store)
-    show = show_status if status else show_plan
+        described, show = describe_plan(grid, store, measure=not given.json), show_plan
     print(json.dumps(described, indent=2) if given.json else show(described))
 
 

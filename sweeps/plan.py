@@ -1,6 +1,6 @@
 """What a grid would cost, run by run, and how well its trees route: nothing starts.
 
-Without torch, Ray or MLflow.
+Without torch, Ray or MLflow, a calibration apart.
 """
 
 import math
@@ -19,6 +19,7 @@ from core.accounting import (
 from core.config import Runtime
 from core.dataset import dataset_folder, read_tree_report
 from core.identity import tree_fingerprint
+from sweeps.calibration import calibrate, kept_rate
 from sweeps.grid import Grid
 from sweeps.needs import disk_needed, gibibytes, memory_needed
 from sweeps.status import Standing, estimate, show_left, standings
@@ -40,10 +41,16 @@ PLAN_HEADER = (
 )
 
 
-def describe_plan(grid: Grid, store: Store) -> dict[str, Any]:
-    """What `dry-run --json` prints: the cost of every run."""
+def describe_plan(grid: Grid, store: Store, measure: bool = False) -> dict[str, Any]:
+    """What `dry-run --json` prints: the cost of every run.
+
+    With `measure` a run that is to do trains for some seconds where nothing else tells how long the
+    grid will take; torch is loaded for that alone.
+    """
     found = standings(grid, store)
-    seconds, basis = estimate(found, os.cpu_count() or 1)
+    if measure and not any(s.record for s in found):
+        calibrate(found, store)
+    seconds, basis = estimate(found, os.cpu_count() or 1, kept_rate(found, store))
     return {
         "grid": grid.name,
         "question": grid.question,

@@ -55,15 +55,20 @@ def _locked(path: Path) -> bool:
         return True
 
 
-def estimate(found: list[Standing], slots: int) -> tuple[float, str]:
-    """Seconds left with `slots` trials at once, and what the estimate stands on."""
-    records = [s.record for s in found if s.record]
-    rate = measured_rate(records)
+def estimate(
+    found: list[Standing], slots: int, calibrated: float | None = None
+) -> tuple[float, str]:
+    """Seconds left with `slots` trials at once, and what the estimate stands on.
+
+    Finished runs of the grid know best, then a calibration (FLOP per second).
+    """
+    measured = measured_rate([s.record for s in found if s.record])
+    rate = measured or calibrated or DEFAULT_FLOPS_PER_SECOND
     pending = {s.trial.run_id: s.trial for s in found if s.state not in ("done", "diverged")}
-    seconds = [work(t.config) / (rate or DEFAULT_FLOPS_PER_SECOND) for t in pending.values()]
-    longest = max(seconds, default=0.0)
-    basis = "runs of this grid" if rate else f"a default of {DEFAULT_FLOPS_PER_SECOND:.1e} FLOP/s"
-    return max(sum(seconds) / slots, longest), basis
+    seconds = [work(t.config) / rate for t in pending.values()]
+    source = "a calibration" if calibrated else "a default"
+    basis = "runs of this grid" if measured else f"{source} of {rate:.1e} FLOP/s"
+    return max(sum(seconds) / slots, max(seconds, default=0.0)), basis
 
 
 def describe_status(grid: Grid, store: Store) -> dict[str, Any]:

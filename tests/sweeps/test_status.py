@@ -81,15 +81,38 @@ def test_plan_says_how_well_a_prepared_tree_routes(tiny: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("command", ["status", "dry-run"])
-def test_commands_print_text_and_json_and_write_nothing(
+def test_commands_print_json_and_write_nothing(
     command: str, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = tmp_path / "results"
-    assert main([command, str(tiny), "--results", str(results)]) == 0
-    assert "Does the path from text to table hold?" in capsys.readouterr().out
     assert main([command, str(tiny), "--results", str(results), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 4
     assert not results.exists()
+
+
+def test_status_as_text(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(tiny), "--results", str(tmp_path / "results")]) == 0
+    assert "Does the path from text to table hold?" in capsys.readouterr().out
+    assert not (tmp_path / "results").exists()
+
+
+def test_dry_run_calibrates_once_and_says_so(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = iter([2e9])  # a second calibration would find none
+    monkeypatch.setattr("core.calibrate.measure_rate", lambda config, runtime: next(rates))
+    results = tmp_path / "results"
+    arguments = ["dry-run", str(tiny), "--results", str(results)]
+    for _ in range(2):
+        assert main(arguments) == 0
+        assert "from a calibration of 2.0e+09 FLOP/s" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    assert "a calibration" in json.loads(capsys.readouterr().out)["estimated_from"]
+    files = [path.name for path in results.rglob("*") if path.is_file()]
+    assert files == ["calibration.json"]
+    grid, store = load_grid(str(tiny)), Store(results)
+    finish(store, grid.trials[0], train_flops=1e9, wall_seconds=1.0)
+    assert "runs of this grid" in describe_plan(grid, store, measure=True)["estimated_from"]
 
 
 HEAVY = """

@@ -1,0 +1,63 @@
+"""How fast this machine trains a run, from a few steps of it on random text."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from core.accounting import training_flops_per_token, tree_clusters
+from core.config import EvaluateConfig, RunConfig, Runtime
+from core.dataset import Dataset, Rows, Windows
+from core.train import Trainer
+
+WORK = 1e11  # FLOP of a calibration: seconds on one core
+STEPS = (5, 50)  # at least and at most
+HELD_OUT = 2  # windows a split; they are not timed
+
+
+def measure_rate(config: RunConfig, runtime: Runtime) -> float:
+    """Training FLOP per second of wall time of one trial on `runtime.device`."""
+    with tempfile.TemporaryDirectory() as folder:
+        short = _shortened(config)
+        record = Trainer(short, runtime, Path(folder), _random_text(config), lambda _: None).run()
+    return record.train_flops / record.wall_seconds
+
+
+def _shortened(config: RunConfig) -> RunConfig:
+    tokens = config.train.batch_size * config.data.seq_len
+    least, most = STEPS
+    steps = min(most, max(least, int(WORK / training_flops_per_token(config) / tokens)))
+    train = config.train.model_copy(update={"tokens": steps * tokens})
+    held_out = EvaluateConfig(validation_windows=HELD_OUT, test_windows=HELD_OUT)
+    return config.model_copy(update={"train": train, "evaluate": held_out})
+
+
+def _random_text(config: RunConfig) -> Dataset:
+    """Four steps of full rows on random paths."""
+    draw, clusters = np.random.default_rng(0), tree_clusters(config.tree.branching)
+    vocabulary, width = config.data.vocab_size, config.data.seq_len + 1
+
+    def tokens(n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint16]]:
+        return draw.integers(1, vocabulary, (n, width)).astype(np.uint16)
+
+    def paths(n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+        leaf_n = draw.integers(0, clusters[-1], n)
+        return np.stack([leaf_n * c // clusters[-1] for c in clusters], axis=1).astype(np.int32)
+
+    def held_out(n: int) -> Windows:
+        length_n = np.full(n, width, np.int32)
+        source_n = np.zeros(n, np.uint8)
+        return Windows(tokens(n), length_n, length_n // 2, paths(n), paths(n), source_n)
+
+    n = 4 * config.train.batch_size
+    return Dataset(
+        train=Rows(tokens(n), np.zeros((n, width), np.uint8), paths(n)),
+        validation=held_out(HELD_OUT),
+        test=held_out(HELD_OUT),
+        token_bytes_v=np.ones(vocabulary, np.int32),
+        clusters=clusters,
+        train_tokens=n * config.data.seq_len,
+        agreement=tuple(1.0 for _ in clusters),
+        sources=("random",),
+        digest="",
+    )

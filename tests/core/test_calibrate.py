@@ -1,0 +1,29 @@
+"""The speed of this machine, from a few steps on random text."""
+
+from collections.abc import Callable
+
+import pytest
+
+from core.calibrate import measure_rate
+from core.config import RunConfig, Runtime
+from core.train import Trainer
+
+
+@pytest.mark.parametrize("memory", [{}, {"type": "ffn", "widths": [3, 2]}])
+def test_it_trains_a_few_steps_of_the_run_itself(
+    make_config: Callable[..., RunConfig],
+    memory: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained: list[RunConfig] = []
+    honest = Trainer._train_step
+
+    def count(self: Trainer, steps: int) -> None:
+        trained.append(self.config)
+        honest(self, steps)
+
+    monkeypatch.setattr(Trainer, "_train_step", count)
+    config = make_config(memory=memory, train={"tokens": 10**9})
+    assert measure_rate(config, Runtime()) > 0
+    assert len(trained) == 50  # the most: steps of so small a model are short
+    assert (trained[0].anchor, trained[0].memory) == (config.anchor, config.memory)
