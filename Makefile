@@ -98,6 +98,15 @@ test: lint ## style, types and tests
 test-coverage: $(INSTALLED) ## the long tests: do the intervals cover the truth as often as they say?
 	@$(BIN)/python -m pytest -n $(strip $(JOBS)) -m coverage
 
+.PHONY: test-faults
+test-faults: $(INSTALLED) ## a quarter of an hour: kill, truncate, lock and fill while a sweep runs
+	@$(BIN)/python -m pytest -s -m faults tests/faults
+
+.PHONY: test-services
+test-services: $(INSTALLED) ## minutes: a Ray cluster that loses a node, MLflow on PostgreSQL restarted
+	@$(PIP) install psycopg2-binary
+	@$(BIN)/python -m pytest -rs -m services tests/services
+
 # CUDA packages come with torch where a machine has a GPU, and are not pinned.
 .PHONY: lock
 lock: ## resolve requirements.in anew and write requirements.lock
