@@ -8,7 +8,7 @@ import numpy as np
 from core.accounting import training_flops_per_token, tree_clusters
 from core.config import EvaluateConfig, RunConfig, Runtime
 from core.dataset import Dataset, Rows, Windows
-from core.train import Trainer
+from core.trainer import Trainer
 
 WORK = 1e11  # FLOP of a calibration: seconds on one core
 STEPS = (5, 50)  # at least and at most

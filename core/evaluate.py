@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.accounting import generic_path
+from core.accounting import generic_path, replaced_layers
 from core.config import RunConfig
 from core.dataset import PADDING, Dataset, Windows
 from core.memory_types import GENERIC, TOKEN_TYPES
@@ -48,7 +48,8 @@ def evaluate(model: Model, dataset: Dataset, config: RunConfig) -> dict[str, flo
     """`loss_SPLIT_KEY` (nats/token) and `bpb_SPLIT_KEY` (bits/byte) for both splits and their keys.
 
     Keys score the second part of each window; `whole` scores all of it under the document key.
-    Where the memory has no path, or there is none, one pass stands for all routed keys. A run with
+    Where the memory has no path, or there is none, one pass stands for all routed keys. A memory
+    that replaces FFNs has no loss under `off`: nothing is left in their place. A run with
     a generic mix also has the loss of its generic block, on test.
     """
     counts = {
@@ -81,6 +82,8 @@ def sampled(windows: Windows, count: int) -> NDArray[np.int64]:
 def _scores(
     model: Model, windows: Windows, keys: tuple[str, ...], token_bytes_v: NDArray[np.int32]
 ) -> dict[str, Score]:
+    if replaced_layers(model.config):
+        keys = tuple(key for key in keys if key != "off")
     document, whole = score_windows(model, windows, windows.path_document_nl, token_bytes_v)
     scores = dict.fromkeys(keys, document) | {"whole": whole}
     for key, path_nl in _other_paths(model.config.memory.type, windows).items():

@@ -6,7 +6,7 @@ import pytest
 
 from core.calibrate import measure_rate
 from core.config import RunConfig, Runtime
-from core.train import Trainer
+from core.trainer import Trainer
 
 
 @pytest.mark.parametrize("memory", [{}, {"type": "ffn", "widths": [3, 2]}])

@@ -98,3 +98,19 @@ def test_windows_do_not_disturb_each_other(
 def test_packed_rows_predict_within_documents_alone() -> None:
     segments = torch.tensor([[0, 0, 1, 1, 1, 255, 255]], dtype=torch.uint8)
     assert predicted(segments).tolist() == [[True, False, True, True, False, False]]
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"type": "pkm", "keys": 6, "heads": 2, "top_k": 3},
+        {"type": "moe", "experts": 3, "top_k": 2, "placement": [1]},
+    ],
+)
+def test_what_replaces_an_ffn_is_not_scored_without_it(
+    make_config: Callable[..., RunConfig], dataset: Dataset, memory: dict[str, object]
+) -> None:
+    config = make_config(memory=memory)
+    columns = evaluate(Model(config, "cpu", "fp32"), dataset, config)
+    assert "loss_test_document" in columns
+    assert not {"loss_test_off", "bpb_test_off"} & columns.keys()
