@@ -16,13 +16,13 @@ def test_it_trains_a_few_steps_of_the_run_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trained: list[RunConfig] = []
-    honest = Trainer._train_step
+    honest = Trainer.train_step
 
     def count(self: Trainer, steps: int) -> None:
         trained.append(self.config)
         honest(self, steps)
 
-    monkeypatch.setattr(Trainer, "_train_step", count)
+    monkeypatch.setattr(Trainer, "train_step", count)
     config = make_config(memory=memory, train={"tokens": 10**9})
     assert measure_rate(config, Runtime()) > 0
     assert len(trained) == 50  # the most: steps of so small a model are short
