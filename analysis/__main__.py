@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run = getattr(commands, f"run_{options.command}")
         return int(run(options, "python -m analysis " + shlex.join(given)))
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

@@ -10,7 +10,7 @@ from analysis.fit import fit
 from analysis.law import Floats, Law, Table
 from analysis.objectives import Objective
 
-FOLDS = 5
+FOLDS, STARTS = 5, 64
 RESAMPLES = 2000
 LEVEL = 0.95
 
@@ -93,7 +93,7 @@ def _errors(
     fit.
     """
     rest = ~np.asarray(held, dtype=bool)
-    result = fit(law, {k: np.asarray(v)[rest] for k, v in x.items()}, y[rest], objective)
+    result = fit(law, {k: np.asarray(v)[rest] for k, v in x.items()}, y[rest], objective, STARTS)
     if not result.usable:
         return np.full(int((~rest).sum()), np.inf), result.describe()
     prediction = result.predict({k: np.asarray(v)[~rest] for k, v in x.items()})

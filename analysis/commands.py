@@ -4,14 +4,16 @@ status.
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from analysis.figures_law import fit_figure
-from analysis.fit import fit
-from analysis.intervals import Bootstrap, bootstrap, with_intervals
+from analysis.design import logarithms
+from analysis.figures_law import fit_figure, profiles
+from analysis.intervals import Fitted, fit_with_intervals
 from analysis.law import Law
 from analysis.memory_laws import find_law
 from analysis.objectives import Objective, find_objective
 from analysis.planner import Budget, Plan, plan
+from analysis.profile import Profile, profiles_of
 from analysis.report import number, write_report
 from analysis.result import FitResult
 from analysis.runs import load_runs
@@ -29,8 +31,8 @@ def run_plots(options: argparse.Namespace, command: str) -> int:
 
     study = analyse(options.results, options.grid)
     page = write_report(study, options.results, [f"make sweep GRID={options.grid}", command])
-    for (key, arm), result in study.fits.items():
-        print(f"{arm}, {key} key: {result.describe()}")
+    for (key, arm), fitted in study.fits.items():
+        print(f"{arm}, {key} key: {fitted.result.describe()}")
     named = ["run_id", "arm", "anchor", "status", "cause"]
     for row in study.runs.excluded[named].itertuples(index=False):
         print("left out:", *row)
@@ -50,19 +52,26 @@ def run_tune(options: argparse.Namespace, command: str) -> int:
 
 
 def run_fit(options: argparse.Namespace, command: str) -> int:
-    """fit.json, fit.png and the rest in --out; 0 for a converged fit, 3 for one with a warning."""
+    """fit.json, fit.png, profiles.png and, with --predict, predictions.csv in --out; 0 for a
+    converged fit, 3 for one with a warning.
+    """
     law = find_law(options.law)
     columns = _read(options, law)
-    result, boot = _fit(options, law, columns)
+    fitted = _fit(options, law, columns)
+    result, found = fitted.result, profiles_of(fitted.result, columns.x, columns.y)
     others = read_table(options.predict) if options.predict else None
     points = take_inputs(others, law, options.x) if others is not None else None
-    result.write(options.out / "fit.json")
+    if points is not None:
+        logarithms(law, points)  # refuses sizes that no law has a value at
+    result.write(options.out / "fit.json", profiles={own.name: own.to_dict() for own in found})
     if result.usable:
-        save(fit_figure(result, columns.x, columns.y, boot), options.out, command)
+        save(fit_figure(fitted, columns.x, columns.y), options.out, command)
+        if found:
+            save(profiles(found), options.out, command)
         if others is not None and points is not None:
             predicted = others.assign(predicted=result.predict(points))
             write_table(predicted, options.out / "predictions.csv")
-    _print_fit(result, columns)
+    _print_fit(result, columns, found)
     print(f"written {options.out / 'fit.json'}")
     return DONE if result.converged else WARNING
 
@@ -71,10 +80,10 @@ def run_plan(options: argparse.Namespace, command: str) -> int:
     """The best split of a budget by a law fitted to the table."""
     law = find_law(options.law)
     columns = _read(options, law)
-    result, boot = _fit(options, law, columns)
+    fitted = _fit(options, law, columns)
     budget = Budget(options.flops, options.tokens, options.ram, options.flash)
-    best = plan(result, budget, columns.x, boot)
-    _print_fit(result, columns)
+    best = plan(fitted.result, budget, columns.x, fitted.boot)
+    _print_fit(fitted.result, columns)
     _print_plan(best)
     return WARNING if best.notes else DONE
 
@@ -107,15 +116,12 @@ def _read(options: argparse.Namespace, law: Law) -> Columns:
     return take_columns(frame, law, options.x, options.y)
 
 
-def _fit(
-    options: argparse.Namespace, law: Law, columns: Columns
-) -> tuple[FitResult, Bootstrap | None]:
-    result = fit(law, columns.x, columns.y, _objective(options), options.starts)
-    boot = bootstrap(result, columns.x, columns.y, options.resamples, options.seed)
-    return with_intervals(result, boot), boot
+def _fit(options: argparse.Namespace, law: Law, columns: Columns) -> Fitted:
+    limits = (options.starts, options.resamples, options.seed)
+    return fit_with_intervals(law, columns.x, columns.y, _objective(options), *limits)
 
 
-def _print_fit(result: FitResult, columns: Columns) -> None:
+def _print_fit(result: FitResult, columns: Columns, found: Sequence[Profile] = ()) -> None:
     print(f"{result.law.name}: {result.law.formula}  ({result.law.source})")
     for name, value in result.parameters.items():
         own = result.intervals.get(name)
@@ -125,7 +131,8 @@ def _print_fit(result: FitResult, columns: Columns) -> None:
     print(f"starts    {result.starts}, of which {result.agreeing} agree")
     print(f"condition {number(result.condition, 3)}")
     print(f"status    {result.describe()}")
-    for note in (*result.notes, *columns.left_out):
+    flat = [f"{own.name}: flat profile, no limit {own.open_sides}" for own in found if own.flat]
+    for note in (*result.notes, *columns.left_out, *flat):
         print(f"note      {note}")
 
 

@@ -6,7 +6,7 @@ training text states a fact, which is counted, not judged.
 
 import pandas as pd
 
-from analysis.compare import t_summary
+from analysis.seeds import t_summary
 
 TAIL, COMMON = ("1", "2-3"), ("16-63", "64+")
 GROUPS = {"long tail (stated 1 to 3 times)": TAIL, "common (16 times or more)": COMMON}
@@ -16,10 +16,11 @@ def split_gains(runs: pd.DataFrame, probes: pd.DataFrame, against: str) -> pd.Da
     """Recall of each arm minus that of `against`, per group of facts, paired by anchor and seed.
 
     Columns: arm, against, group, difference, low, high, interval, pairs. The path of the prompt's
-    own text is compared; an arm without a path answers the same by every route.
+    own text is compared.
     """
     known = runs.drop_duplicates("run_id")[["run_id", "arm", "anchor", "seed"]]
-    joined = probes[probes["route"] == "prompt"].merge(known, on="run_id")
+    joined = by_route(probes.merge(known, on="run_id"))
+    joined = joined[joined["route"] == "prompt"]
     rows = []
     for words, buckets in GROUPS.items():
         own = joined[joined["bucket"].isin(buckets)]
@@ -44,3 +45,11 @@ def split_gains(runs: pd.DataFrame, probes: pd.DataFrame, against: str) -> pd.Da
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def by_route(joined: pd.DataFrame) -> pd.DataFrame:
+    """Answers by the routes of a tree; those of models without one, `on`, stand beside each."""
+    routed = joined[~joined["route"].isin(["on", "off"])]
+    routes = list(routed["route"].unique()) or ["prompt"]
+    unrouted = [joined[joined["route"] == "on"].assign(route=route) for route in routes]
+    return pd.concat([routed, *unrouted], ignore_index=True)

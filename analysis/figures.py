@@ -1,15 +1,26 @@
-"""Figures of one grid: pure functions of frames and fits."""
+"""Figures of the runs of a grid: pure functions of frames and fits."""
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.result import FitResult
-from analysis.style import RC, Plot, canvas, count, look
+from analysis.drawing import (
+    BAND_SHOWN,
+    SEEDS_SHOWN,
+    curve,
+    label,
+    log_axis,
+    ordered_arms,
+    seeds_and_means,
+    zero,
+)
+from analysis.intervals import Fitted
+from analysis.law import Floats
+from analysis.runs import main_budget
+from analysis.seeds import POINT
+from analysis.style import Plot, canvas, count, look
 from core.record import KEYS as KEYS_OF_SPLIT
 
 KEY_WORDS = {
@@ -18,182 +29,150 @@ KEY_WORDS = {
     "shuffled": "shuffled path",
     "off": "memory off",
 }
+RUNTIME = "runtime parameters N + M (without embeddings)"
+LOSS = "test loss (nats/token)"
+SIZES = 60  # points of a drawn fit
+Fits = Mapping[tuple[str, str], Fitted]  # by (key, arm)
 
 
-def ordered_arms(runs: pd.DataFrame) -> list[str]:
-    """Dense first, then generic, then the others by name: one order, so one look, in every
-    figure.
-    """
-    rank = {"none": 0, "generic": 1}
-    kinds = runs.groupby("arm")["memory_type"].first()
-    return sorted(kinds.index, key=lambda arm: (rank.get(kinds[arm], 2), arm))
-
-
-def loss_against_n(
-    runs: pd.DataFrame, fits: Mapping[tuple[str, str], FitResult], split: str = "test"
-) -> Plot:
-    """Loss against runtime parameters, a panel a key; `fits` by (key, arm)."""
-    keys, arms, rows = ("prefix", "document"), ordered_arms(runs), []
-    with matplotlib.rc_context(RC):
-        figure, axes = canvas(columns=2)
+def loss_against_n(runs: pd.DataFrame, fits: Fits, split: str) -> Plot:
+    """Loss against runtime parameters at the grid's main budget, a panel a key."""
+    keys, rows, tokens = ("prefix", "document"), [], main_budget(runs)
+    here = runs[runs["tokens"] == tokens].sort_values(["n_runtime", "seed"])
+    with canvas(2, width=5.4, height=4.0) as (figure, axes):
         for axis, key in zip(axes, keys, strict=True):
             column = f"loss_{split}_{key}"
-            for i, arm in enumerate(arms):
-                own = runs[runs["arm"] == arm].sort_values(["n_runtime", "seed"])
+            for i, arm in enumerate(ordered_arms(runs)):
+                own = here[(here["arm"] == arm) & here[column].notna()]
+                if not len(own):
+                    continue
                 seeds_and_means(axis, own, "n_runtime", column, arm, i)
                 points = own[["run_id", "arm", "seed", "n_runtime", column]]
                 rows.append(points.rename(columns={column: "loss"}).assign(key=key, kind="run"))
-                fit = fits.get((key, arm))
-                if fit is not None and fit.usable and len(own["n_runtime"].unique()) > 1:
-                    rows.append(_draw_fit(axis, own["n_runtime"], fit, arm, key, i))
+                fitted = fits.get((key, arm))
+                if fitted and fitted.result.usable and own["n_runtime"].nunique() > 1:
+                    size_n = _span(own["n_runtime"])
+                    x = {"N": size_n, "D": np.full(SIZES, tokens)}
+                    line = _draw(axis, fitted, x, size_n, i).rename(columns={"x": "n_runtime"})
+                    rows.append(line.assign(arm=arm, key=key, kind="fit"))
             log_axis(axis)
-            axis.set_xlabel("runtime parameters N + M (without embeddings)")
-            axis.set_title(KEY_WORDS[key])
-        axes[0].set_ylabel(f"{split} loss (nats/token)")
-        axes[0].legend()
-    return Plot(
-        "loss_against_n",
-        "Loss against model size",
-        "Small points are runs, one a seed; large ones are means over seeds. Lines are fits of "
-        "E + A/N^alpha, pale where the fit has a warning status. The prefix key sees no token "
-        "that is scored.",
-        figure,
-        pd.concat(rows, ignore_index=True),
+            label(axis, RUNTIME, LOSS, KEY_WORDS[key], legend=axis is axes[0])
+    caption = (
+        f"At {count(tokens)} training tokens. {SEEDS_SHOWN} Lines are fits, in N alone where an "
+        f"arm has one number of tokens, else in N and D. {BAND_SHOWN} The prefix key sees no "
+        "token that is scored."
     )
+    data = pd.concat(rows, ignore_index=True)
+    return Plot("loss_against_n", "Loss against model size", caption, figure, data)
 
 
-def seeds_and_means(axis: Axes, own: pd.DataFrame, x: str, y: str, label: str, index: int) -> None:
-    """Runs as small open markers, means over them as large ones."""
-    style = look(index)
-    axis.plot(
-        own[x],
-        own[y],
-        ls="none",
-        marker=style["marker"],
-        ms=3,
-        mfc="none",
-        mew=0.7,
-        color=style["color"],
-    )
-    means = own.groupby(x)[y].mean()
-    axis.plot(
-        means.index, means, ls="none", marker=style["marker"], color=style["color"], label=label
-    )
+def _span(values: "pd.Series[float]") -> Floats:
+    return np.geomspace(values.min(), values.max(), SIZES)
 
 
-def _draw_fit(
-    axis: Axes, size: pd.Series, fit: FitResult, arm: str, key: str, index: int
+def _draw(
+    axis: Axes, fitted: Fitted, x: dict[str, Floats], along: Floats, index: int
 ) -> pd.DataFrame:
-    grid = np.geomspace(size.min(), size.max(), 60)
-    loss = fit.predict({"N": grid})
-    style = look(index)
-    axis.plot(
-        grid, loss, color=style["color"], ls=style["linestyle"], alpha=1 if fit.converged else 0.4
-    )
-    return pd.DataFrame({"arm": arm, "n_runtime": grid, "loss": loss, "key": key, "kind": "fit"})
+    """A fit over x, against one of its inputs; columns x, loss, low, high."""
+    loss_n, edges = fitted.result.predict(x), fitted.band(x)
+    curve(axis, along, loss_n, edges, index, fitted.result.converged)
+    low_n, high_n = edges if edges else (np.full(along.size, np.nan),) * 2
+    return pd.DataFrame({"x": along, "loss": loss_n, "low": low_n, "high": high_n})
 
 
-def log_axis(axis: Axes) -> None:
-    """A logarithmic x axis, labelled 10k, 20k, 50k."""
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+def loss_against_d(runs: pd.DataFrame, fits: Fits, split: str) -> Plot:
+    """Loss against training tokens, a line an anchor, a panel an arm with several budgets."""
+    loss, rows = f"loss_{split}_prefix", []
+    arms = [a for a in ordered_arms(runs) if runs.loc[runs["arm"] == a, "tokens"].nunique() > 1]
+    with canvas(len(arms), width=4.4, height=3.8, columns=3) as (figure, axes):
+        for axis, arm in zip(axes, arms, strict=True):
+            arm_runs = runs[(runs["arm"] == arm) & runs[loss].notna()].sort_values("n_anchor")
+            for i, (anchor, own) in enumerate(arm_runs.groupby("anchor", sort=False)):
+                seeds_and_means(axis, own, "tokens", loss, str(anchor), i)
+                points = own[["run_id", "arm", "anchor", "seed", "tokens", loss]]
+                rows.append(points.rename(columns={loss: "loss"}).assign(kind="run"))
+                fitted = fits.get(("prefix", arm))
+                if fitted and fitted.result.usable and own["tokens"].nunique() > 1:
+                    tokens_n = _span(own["tokens"])
+                    x = {"N": np.full(SIZES, float(own["n_runtime"].iloc[0])), "D": tokens_n}
+                    line = _draw(axis, fitted, x, tokens_n, i).rename(columns={"x": "tokens"})
+                    rows.append(line.assign(arm=arm, anchor=anchor, kind="fit"))
+            log_axis(axis)
+            label(axis, "training tokens D", LOSS, f"{arm}, by anchor")
+    caption = f"{SEEDS_SHOWN} Lines are fits of E + A/N^alpha + B/D^beta. {BAND_SHOWN}"
+    data = pd.concat(rows, ignore_index=True)
+    return Plot("loss_against_d", "Loss against training tokens", caption, figure, data)
 
 
 def loss_curves(runs: pd.DataFrame, curves: pd.DataFrame) -> Plot:
     """Training loss against tokens, one line a run, a panel an anchor."""
     anchors = list(runs.sort_values("n_anchor")["anchor"].unique())
-    arms = ordered_arms(runs)
     known = runs.drop_duplicates("run_id")[["run_id", "arm", "anchor", "seed", "n_anchor"]]
     data = curves.merge(known, on="run_id").sort_values(
         ["n_anchor", "arm", "seed", "run_id", "step"]
     )
-    columns = min(3, len(anchors))
-    with matplotlib.rc_context(RC):
-        figure, axes = canvas(columns, -(-len(anchors) // columns), width=3.3, height=2.7)
-        for axis, anchor in zip(axes, anchors, strict=False):
-            for i, arm in enumerate(arms):
+    with canvas(len(anchors), width=3.6, height=3.0, columns=3) as (figure, axes):
+        for axis, anchor in zip(axes, anchors, strict=True):
+            for i, arm in enumerate(ordered_arms(runs)):
                 here = data[(data["anchor"] == anchor) & (data["arm"] == arm)]
+                style = {"color": look(i)["color"], "ls": look(i)["linestyle"], "lw": 1.0}
                 for j, (_, line) in enumerate(here.groupby("run_id", sort=False)):
-                    style = look(i)
-                    axis.plot(
-                        line["tokens"] / 1e6,
-                        line["loss"],
-                        color=style["color"],
-                        ls=style["linestyle"],
-                        lw=1.0,
-                        label=arm if j == 0 else None,
-                    )
-            axis.set_title(f"anchor {anchor}")
-            axis.set_xlabel("training tokens (millions)")
-            axis.set_ylabel("training loss (nats/token)")
-            axis.legend()
-        for axis in axes[len(anchors) :]:
-            axis.set_visible(False)
-    return Plot(
-        "loss_curves",
-        "Training curves",
-        "One line a run. The loss is that of the batch, so it is noisier than the test losses.",
-        figure,
-        data.drop(columns="n_anchor"),
-    )
+                    named = arm if j == 0 else None
+                    axis.plot(line["tokens"] / 1e6, line["loss"], label=named, **style)
+            tokens, loss = "training tokens (millions)", "training loss (nats/token)"
+            label(axis, tokens, loss, f"anchor {anchor}", legend=axis is axes[0])
+    caption = "One line a run. The loss is that of the batch, noisier than the test losses."
+    return Plot("loss_curves", "Training curves", caption, figure, data.drop(columns="n_anchor"))
 
 
-def loss_by_key(runs: pd.DataFrame, split: str = "test") -> Plot:
-    """What the memory does by what the retriever saw: loss minus that with the prefix key."""
-    arms = [
-        arm for arm in ordered_arms(runs) if (runs.loc[runs["arm"] == arm, "n_fetched"] > 0).any()
-    ]
-    rows = []
-    with matplotlib.rc_context(RC):
-        figure, axes = canvas(columns=max(1, len(arms)), width=3.5)
+def loss_by_key(runs: pd.DataFrame, split: str) -> Plot:
+    """What the memory does by what the retriever saw, at the main budget, a panel an arm."""
+    here = runs[runs["tokens"] == main_budget(runs)]
+    arms = [a for a in ordered_arms(here) if (here.loc[here["arm"] == a, "n_fetched"] > 0).any()]
+    rows: list[pd.DataFrame] = []
+    with canvas(max(1, len(arms)), width=3.6, columns=3) as (figure, axes):
         for axis, arm in zip(axes, arms, strict=False):
-            own = runs[runs["arm"] == arm].sort_values(["n_anchor", "seed"])
+            own = here[here["arm"] == arm].sort_values(["n_anchor", "seed"])
             for i, key in enumerate(KEYS_OF_SPLIT[split]):
                 column = f"loss_{split}_{key}"
-                if own[column].notna().any():
-                    seeds_and_means(axis, own, "n_anchor", column, KEY_WORDS[key], i)
-                points = own[["run_id", "arm", "anchor", "seed", "n_anchor", column]]
+                known = own[own[column].notna()]
+                if len(known):
+                    seeds_and_means(axis, known, "n_anchor", column, KEY_WORDS[key], i)
+                points = known[["run_id", "arm", "anchor", "seed", "n_anchor", column]]
                 rows.append(points.rename(columns={column: "loss"}).assign(key=key))
             log_axis(axis)
-            axis.set_title(arm)
-            axis.set_xlabel("anchor parameters N")
-        axes[0].set_ylabel(f"{split} loss (nats/token)")
-        axes[0].legend()
-    data: Sequence[pd.DataFrame] = rows
-    return Plot(
-        "loss_by_key",
-        "Loss by key",
-        "The same trained models and the same scored tokens; only the path changes. The "
-        "whole-document key sees the tokens that are scored; a shuffled path is another window's.",
-        figure,
-        pd.concat(data, ignore_index=True) if data else pd.DataFrame(),
+            label(axis, "anchor parameters N", LOSS, arm, legend=axis is axes[0])
+    caption = (
+        f"{SEEDS_SHOWN} The same trained models and the same scored tokens; only the path "
+        "changes. The whole-document key sees the tokens that are scored; a shuffled path is "
+        "another window's."
     )
+    return Plot("loss_by_key", "Loss by key", caption, figure, _stack(rows))
 
 
-def residuals(runs: pd.DataFrame, fits: Mapping[tuple[str, str], FitResult], split: str) -> Plot:
-    """Residuals of the fits in loss_against_n, against size: a bend means that the law is wrong."""
+def _stack(rows: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+def residuals(runs: pd.DataFrame, fits: Fits, split: str) -> Plot:
+    """Residuals of the fits under the prefix key, against size: a bend speaks against the law."""
     rows = []
-    with matplotlib.rc_context(RC):
-        figure, (axis,) = canvas()
+    with canvas(width=6.0, height=3.6) as (figure, (axis,)):
         for i, arm in enumerate(ordered_arms(runs)):
-            fit = fits.get(("prefix", arm))
-            if fit is None or not fit.usable:
+            fitted = fits.get(("prefix", arm))
+            if fitted is None or not fitted.result.usable:
                 continue
             own = runs[(runs["arm"] == arm) & runs[f"loss_{split}_prefix"].notna()]
-            data = own[["run_id", "arm", "seed", "n_runtime"]].assign(residual=fit.residuals)
-            seeds_and_means(axis, data, "n_runtime", "residual", arm, i)
+            data = own[["run_id", "seed", "n_runtime", *POINT]].assign(
+                residual=fitted.result.residuals
+            )
+            seeds_and_means(axis, data, "n_runtime", "residual", arm, i, bars=False)
             rows.append(data)
-        axis.axhline(0.0, color="#777777", lw=0.8)
+        zero(axis)
         log_axis(axis)
-        axis.set_xlabel("runtime parameters N + M (without embeddings)")
-        axis.set_ylabel("log measured - log fitted")
-        axis.legend()
-    return Plot(
-        "residuals",
-        "Residuals",
-        "Of the fits under the prefix key. Points that bend together speak against the law.",
-        figure,
-        pd.concat(rows, ignore_index=True),
+        label(axis, RUNTIME, "log measured - log fitted")
+    caption = (
+        "Of the fits under the prefix key. Hollow points are runs, full ones means over seeds. "
+        "Points that bend together speak against the law."
     )
+    return Plot("residuals", "Residuals", caption, figure, _stack(rows))

@@ -1,94 +1,120 @@
 """Figures of what memory is worth: multipliers, sizes, placement, type, tokens, facts."""
 
-from collections.abc import Callable
+from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.compare import MEASURES
-from analysis.figures import KEY_WORDS, log_axis, ordered_arms, seeds_and_means
-from analysis.style import RC, Plot, canvas, look
+from analysis.drawing import (
+    SEEDS_SHOWN,
+    categories,
+    label,
+    log_axis,
+    ordered_arms,
+    seeds_and_means,
+    zero,
+)
+from analysis.facts import by_route
+from analysis.figures import KEY_WORDS
+from analysis.multiplier import MEASURES
+from analysis.runs import near
+from analysis.style import Plot, canvas, count, look
 
 BUCKETS = ("0", "1", "2-3", "4-7", "8-15", "16-63", "64+")
+CLOSE_STEPS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
+GAIN = "gain over dense at equal anchor (nats/token)"
+GAIN_SHOWN = "Loss of the dense run of the same anchor, tokens and seed, minus that with memory."
 
 
 def multiplier_by_arm(tables: dict[tuple[str, str], pd.DataFrame]) -> Plot:
-    """Dense-equivalent multipliers; `tables` by (key, measure), a panel a measure."""
+    """Dense-equivalent multipliers at one budget; `tables` by (key, measure), a panel a measure."""
     measures = list(dict.fromkeys(measure for _, measure in tables))
     rows = []
-    with matplotlib.rc_context(RC):
-        figure, axes = canvas(len(measures), width=3.6, height=3.4)
+    height = 1.4 + 0.22 * max(len(table) for table in tables.values())
+    with canvas(len(measures), width=3.9, height=height) as (figure, axes):
         for axis, measure in zip(axes, measures, strict=True):
             for key_index, key in enumerate(dict.fromkeys(key for key, _ in tables)):
                 table = tables[key, measure].reset_index(drop=True)
-                place = np.arange(len(table)) + 0.18 * key_index
-                _interval_points(axis, place, table, KEY_WORDS[key], key_index)
+                _interval_points(axis, table, KEY_WORDS[key], key_index)
                 rows.append(table.assign(key=key, measure=measure))
-                axis.set_xticks(np.arange(len(table)))
-                axis.set_xticklabels(table["arm"] + " " + table["anchor"], rotation=60, ha="right")
-            axis.axhline(1.0, color="#777777", lw=0.8)
-            axis.set_yscale("log")
-            axis.set_title(f"in {MEASURES[measure]}")
-        axes[0].set_ylabel("dense-equivalent multiplier")
-        axes[0].legend()
-    return Plot(
-        "multiplier_by_arm",
-        "Dense-equivalent multiplier",
-        "Size of the dense model with the same loss at the same tokens, over the model's own size. "
-        "Bars: interval or, with two seeds, range. Points outside the dense range are hollow.",
-        figure,
-        pd.concat(rows, ignore_index=True),
+            axis.axvline(1.0, color="#777777", lw=0.8)
+            axis.set_yticks(np.arange(len(table)), _points(table) if axis is axes[0] else [])
+            axis.set_ylim(len(table) - 0.3, -0.7)
+            _plain_log(axis)
+            label(axis, f"in {MEASURES[measure]}", legend=axis is axes[0])
+    caption = (
+        "Size of the dense model with the same loss at the same tokens, over the model's own "
+        "size. Bars: 95 % interval over seeds or, with two, their range. Hollow: extrapolated by "
+        "the dense fit. A point that is missing has no dense model with its loss."
     )
+    data = pd.concat(rows, ignore_index=True)
+    return Plot("multiplier_by_arm", "Dense-equivalent multiplier", caption, figure, data)
 
 
-def _interval_points(
-    axis: Axes, place: np.ndarray, table: pd.DataFrame, label: str, index: int
-) -> None:
-    style = look(index)
-    for inside in (True, False):
-        chosen = (table["basis"] == "interpolated").to_numpy() == inside
+def _points(table: pd.DataFrame) -> list[str]:
+    """A name a row; sizes only where arm and anchor leave two rows alike."""
+    names = table["arm"] + " " + table["anchor"]
+    for column, letter in (("n_fetched", "M"), ("n_bank", "W"), ("placement", "")):
+        if names.duplicated().any():
+            sizes = [v if letter == "" else f"{letter} {count(v)}" for v in table[column]]
+            names = names.where(~names.duplicated(keep=False), names + ", " + pd.Series(sizes))
+    return list(names)
+
+
+def _plain_log(axis: Axes) -> None:
+    """A logarithmic x axis about 1, labelled 0.8, 1, 1.2."""
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    steps = CLOSE_STEPS if high < 2.5 * low else (1.0, 2.0, 3.0, 5.0)
+    axis.xaxis.set_major_locator(LogLocator(subs=steps))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _interval_points(axis: Axes, table: pd.DataFrame, words: str, index: int) -> None:
+    """A key's points, with their bars; those that were extrapolated are hollow."""
+    style, named = look(index), False
+    place = np.arange(len(table)) + 0.25 * index - 0.12
+    inside = (table["basis"] == "interpolated").to_numpy()
+    for chosen, fill in ((inside, style["color"]), (~inside, "none")):
         own = table[chosen]
-        low = np.maximum(own["multiplier"] - own["low"], 0.0)
-        high = np.maximum(own["high"] - own["multiplier"], 0.0)
+        if not own["multiplier"].notna().any():
+            continue
+        below = np.maximum(own["multiplier"] - own["low"], 0.0)
+        above = np.maximum(own["high"] - own["multiplier"], 0.0)
+        bars = np.nan_to_num(np.array([below, above]))
+        marks: Any = {"fmt": style["marker"], "color": style["color"], "mfc": fill, "ms": 4}
         axis.errorbar(
-            place[chosen],
-            own["multiplier"],
-            yerr=np.nan_to_num(np.array([low, high])),
-            fmt=style["marker"],
-            color=style["color"],
-            mfc=style["color"] if inside else "none",
-            lw=1.0,
-            capsize=2,
-            label=label if inside else None,
-        )
+            own["multiplier"], place[chosen], xerr=bars, lw=1.0, capsize=2, **marks,
+            label=None if named else words,
+        )  # fmt: skip
+        named = True
 
 
 def gain_against(runs: pd.DataFrame, split: str, column: str, words: str, name: str) -> Plot:
-    """Gain over the same anchor without memory, seed by seed, against a size column."""
-    data = gains(runs, split)
+    """Gain over the same anchor without memory against a size column, a panel an anchor.
+
+    Anchors at which no arm varies the size are left out, unless there are no others: then all
+    stand in one panel.
+    """
+    data, arms = gains(runs, split), ordered_arms(runs)
     data = data[data[column] > 0]
-    with matplotlib.rc_context(RC):
-        figure, (axis,) = canvas()
-        for i, (arm, own) in enumerate(data.groupby("arm", sort=True)):
-            seeds_and_means(axis, own, column, "gain", str(arm), i + 1)
-            means = own.groupby(column)["gain"].mean()
-            style = look(i + 1)
-            axis.plot(means.index, means, color=style["color"], ls=style["linestyle"])
-        axis.axhline(0.0, color="#777777", lw=0.8)
-        log_axis(axis)
-        axis.set_xlabel(words)
-        axis.set_ylabel("gain over dense at equal anchor (nats/token)")
-        if len(data):
-            axis.legend()
-    return Plot(
-        name,
-        f"Gain against {words}",
-        "Loss of the dense run of the same anchor and seed, minus that with memory (prefix key).",
-        figure,
-        data.reset_index(drop=True),
-    )
+    varied = data.groupby(["anchor", "arm"])[column].nunique().groupby("anchor").max() > 1
+    panels = [(f"anchor {a}", data[data["anchor"] == a]) for a in varied.index[varied]]
+    panels = panels or [("all anchors", data)]
+    with canvas(len(panels), width=5.0, height=3.8, columns=2) as (figure, axes):
+        for axis, (title, here) in zip(axes, panels, strict=True):
+            for arm, own in here.groupby("arm", sort=True):
+                line = bool(varied.any()) and own[column].nunique() > 1
+                index = arms.index(str(arm))
+                seeds_and_means(axis, own, column, "gain", str(arm), index, line)
+            zero(axis)
+            log_axis(axis)
+            label(axis, words, GAIN, title)
+    caption = f"{GAIN_SHOWN} {SEEDS_SHOWN} Prefix key."
+    return Plot(name, f"Gain against {words}", caption, figure, data.reset_index(drop=True))
 
 
 def gains(runs: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -104,99 +130,85 @@ def gains(runs: pd.DataFrame, split: str) -> pd.DataFrame:
 
 def gain_by(runs: pd.DataFrame, split: str, column: str, words: str, name: str) -> Plot:
     """Gain over dense at equal anchor by a category: placement, memory type."""
-    data = gains(runs, split)
-    data = data[data[column] != ""].sort_values([column, "seed"])
-    with matplotlib.rc_context(RC):
-        figure, (axis,) = canvas()
-        names = sorted(data[column].unique())
-        for i, value in enumerate(names):
-            own = data.loc[data[column] == value, "gain"]
-            style = look(i)
-            open_marker = {"marker": style["marker"], "color": style["color"], "mfc": "none"}
-            axis.plot(np.full(len(own), i), own, ls="none", **open_marker)
-            axis.plot([i - 0.2, i + 0.2], [own.mean()] * 2, color=style["color"], lw=2)
-        axis.axhline(0.0, color="#777777", lw=0.8)
-        axis.set_xticks(range(len(names)))
-        axis.set_xticklabels(names, rotation=20)
-        axis.set_xlabel(words)
-        axis.set_ylabel("gain over dense at equal anchor (nats/token)")
-    return Plot(
-        name,
-        f"Gain by {words}",
-        "Points are runs against the dense run of the same anchor and seed; bars are means.",
-        figure,
-        data.reset_index(drop=True),
+    data = gains(comparable(runs, column), split)
+    names = sorted(data[column].unique())
+    with canvas(width=5.4, height=3.6) as (figure, (axis,)):
+        for i, (anchor, own) in enumerate(data.groupby("anchor", sort=True)):
+            place = [names.index(value) + 0.12 * i for value in own[column]]
+            seeds_and_means(axis, own.assign(place=place), "place", "gain", str(anchor), i)
+        zero(axis)
+        categories(axis, names)
+        label(axis, words, GAIN)
+    caption = f"{GAIN_SHOWN} {SEEDS_SHOWN} Prefix key, at equal anchor and tokens."
+    return Plot(name, f"Gain by {words}", caption, figure, data.reset_index(drop=True))
+
+
+def comparable(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Dense runs, and those with memory that vary `column` at equal anchor, tokens and M (to 10 %).
+
+    Of routed memories, only those with the commonest bank per fetched parameter, on a tree of
+    meaning.
+    """
+    dense = runs["memory_type"] == "none"
+    memory = runs[~dense & (runs["embedder"] != "random") & (runs[column] != "")]
+    blocks, routed = (
+        near(memory["n_bank"] / memory["n_fetched"], 1.1),
+        memory["memory_type"] != "generic",
     )
+    memory = memory[~routed | blocks.isin(blocks[routed].mode().head(1))]
+    other = "memory_type" if column == "placement" else "placement"
+    alike = memory.assign(size=near(memory["n_fetched"], 1.1))
+    several = alike.groupby(["anchor", "tokens", "size", other])[column].transform("nunique") > 1
+    return pd.concat([runs[dense], memory[several]])
 
 
 def recall_by_frequency(runs: pd.DataFrame, probes: pd.DataFrame) -> Plot:
     """Share of facts recalled by how often the training text states them, a panel a route."""
     known = runs.drop_duplicates("run_id")[["run_id", "arm", "anchor", "seed"]]
-    joined = probes.merge(known, on="run_id")
+    joined = by_route(probes.merge(known, on="run_id"))
     data = joined.groupby(["route", "arm", "seed", "bucket"], as_index=False).agg(
-        exact=("exact", "mean"), facts=("exact", "size")
+        recalled=("exact", "mean"), facts=("exact", "size")
     )
-    routes, arms = sorted(data["route"].unique()), ordered_arms(runs)
-    with matplotlib.rc_context(RC):
-        figure, axes = canvas(max(1, len(routes)), width=3.7)
-        for axis, route in zip(axes, routes, strict=False):
+    data["place"] = data["bucket"].map(BUCKETS.index)
+    arms = [arm for arm in ordered_arms(runs) if (data["arm"] == arm).any()]
+    routes = sorted(data["route"].unique(), key=lambda route: (route != "prompt", route))
+    with canvas(len(routes), width=4.4, height=3.8, columns=3) as (figure, axes):
+        for axis, route in zip(axes, routes, strict=True):
             for i, arm in enumerate(arms):
                 own = data[(data["route"] == route) & (data["arm"] == arm)]
-                means = own.groupby("bucket")["exact"].mean().reindex(BUCKETS).dropna()
-                place = [BUCKETS.index(bucket) for bucket in means.index]
-                axis.plot(place, means, label=arm, **look(i))
-            axis.set_xticks(range(len(BUCKETS)))
-            axis.set_xticklabels(BUCKETS)
-            axis.set_xlabel("times stated in the training text")
-            axis.set_title(f"path: {route}")
-        axes[0].set_ylabel("share of facts recalled")
-        axes[0].legend()
-    return Plot(
-        "recall_by_frequency",
-        "Recall by frequency",
+                if len(own):
+                    beside = own.assign(place=own["place"] + 0.07 * i)
+                    seeds_and_means(axis, beside, "place", "recalled", arm, i, line=True)
+            axis.set_ylim(-0.04, 1.04)
+            categories(axis, list(BUCKETS))
+            times = "times stated in the training text"
+            label(axis, times, "share of facts recalled", f"path: {route}", axis is axes[0])
+    caption = (
         "Greedy generation names the right answer. The oracle path is an upper bound, which no "
-        "honest use has.",
-        figure,
-        data,
+        f"honest use has. {SEEDS_SHOWN}"
     )
+    return Plot("recall_by_frequency", "Recall by frequency", caption, figure, data)
 
 
 def blocking_curve(runs: pd.DataFrame, blocking: pd.DataFrame) -> Plot:
-    """Loss against the share of the bank that is blocked at evaluation, per arm."""
-    known = runs.drop_duplicates("run_id")[["run_id", "arm", "seed"]]
-    data = blocking.merge(known, on="run_id").sort_values(["arm", "seed", "blocked"])
-    with matplotlib.rc_context(RC):
-        figure, (axis,) = canvas()
-        for i, arm in enumerate(ordered_arms(runs)):
-            means = data[data["arm"] == arm].groupby("blocked")["loss"].mean()
-            if len(means):
-                axis.plot(means.index, means, label=arm, **look(i))
-        axis.set_xlabel("share of the bank blocked")
-        axis.set_ylabel("test loss (nats/token)")
-        axis.legend()
-    return Plot("blocking_curve", "Blocking curve", "Means over seeds.", figure, data)
-
-
-Drawn = Callable[[pd.DataFrame, str], Plot]
-
-
-def memory_plots(runs: pd.DataFrame, split: str) -> list[Plot]:
-    """The figures for which the grid varies what they show."""
-    memory = runs[runs["memory_type"] != "none"]
-    if not len(gains(runs, split)):
-        return []
-    plots = []
-    for column, words, name in (
-        ("n_fetched", "fetched memory M (parameters)", "gain_fetched"),
-        ("n_bank", "bank W (parameters)", "gain_bank"),
-        ("tokens_per_block_parameter", "training tokens per block parameter", "gain_tokens"),
-    ):
-        if (memory[column] > 0).any():
-            plots.append(gain_against(runs, split, column, words, name))
-    for column, words, name in (
-        ("placement", "placement", "gain_placement"),
-        ("memory_type", "memory type", "gain_type"),
-    ):
-        if memory.loc[memory[column] != "", column].nunique() > 1:
-            plots.append(gain_by(runs, split, column, words, name))
-    return plots
+    """Loss and facts kept against the share of the bank that is blocked, best matches first."""
+    known = runs.drop_duplicates("run_id")[["run_id", "arm", "anchor", "seed"]]
+    nested = blocking["blocking"].str.match(r"^(nothing|best 1/\d+)$")
+    data = (
+        blocking[nested]
+        .merge(known, on="run_id")
+        .assign(kept_share=lambda t: (t["kept"] / t["known"]).fillna(1.0))
+    )
+    panels = (("loss", "test loss (nats/token)"), ("kept_share", "share of known facts kept"))
+    with canvas(2, width=4.8, height=3.6) as (figure, axes):
+        for axis, (column, words) in zip(axes, panels, strict=True):
+            for i, arm in enumerate(ordered_arms(runs)):
+                own = data[data["arm"] == arm]
+                if len(own):
+                    seeds_and_means(axis, own, "blocked", column, arm, i, line=True)
+            label(axis, "share of the bank blocked", words, legend=axis is axes[0])
+    caption = (
+        "What matches each text best is blocked first; the text goes to the best cluster left, "
+        f"and nothing is retrained. {SEEDS_SHOWN}"
+    )
+    return Plot("blocking_curve", "Blocking curve", caption, figure, data)

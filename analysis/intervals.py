@@ -19,7 +19,7 @@ LEVEL = 0.95
 LEAST_FREE = 2
 # A refit that leaves more slope than this has not converged. If more refits than this share have
 # not, there is no interval: those that have are a choice, and the hard ones lie far out.
-SLOPE_LEFT, MOST_FAILED = 1e3 * TOLERANCE, 0.01
+SLOPE_LEFT, MOST_FAILED = 1e3 * TOLERANCE, 0.02
 METHOD = "bootstrap over configurations, bias-corrected percentiles at Student's quantiles"
 
 

@@ -6,15 +6,21 @@ beyond the smallest or largest size tried, shows no optimum; such a budget is re
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.fit import fit
 from analysis.law import Floats
 from analysis.memory_laws import find_law
 from analysis.objectives import find_objective
 from analysis.result import FitResult
+from analysis.runs import near
+
+LEAST_SIZES = 4  # of a curve: a parabola and one more
+SAME_BUDGET = 1.05  # ratio of FLOPs
 
 
 class MinimumStatus(StrEnum):
@@ -40,7 +46,7 @@ def minimum(flops: float, size_n: Floats, loss_n: Floats) -> Minimum:
     log_n = np.log(size_n)
     middle = float(log_n.mean())
     nothing = float("nan")
-    if len(np.unique(log_n)) < 4:
+    if len(np.unique(log_n)) < LEAST_SIZES:
         return Minimum(flops, nothing, nothing, nothing, MinimumStatus.TOO_FEW)
     design = np.vander(log_n - middle, 3)
     coefficients, *_ = np.linalg.lstsq(design, loss_n, rcond=None)
@@ -60,18 +66,22 @@ def minimum(flops: float, size_n: Floats, loss_n: Floats) -> Minimum:
 
 
 def isoflop_minima(frame: pd.DataFrame, size: str, flops: str, loss: str) -> pd.DataFrame:
-    """One row a budget: flops, size, loss, error, status. Budgets within 5 % are one."""
-    budget = np.round(np.log(frame[flops]) / np.log(1.05))
+    """One row a budget: flops, size, loss, error, status."""
     rows = [
         vars(minimum(float(g[flops].mean()), g[size].to_numpy(float), g[loss].to_numpy(float)))
-        for _, g in frame.groupby(budget, sort=True)
+        for _, g in by_budget(frame, flops)
     ]
     return pd.DataFrame(rows)
 
 
-def optimum_law(minima: pd.DataFrame) -> FitResult:
-    """`size = k C^p` through the minima that were found, by least squares in log."""
-    found = minima[minima["status"] == MinimumStatus.FOUND]
+def by_budget(frame: pd.DataFrame, flops: str) -> list[tuple[float, pd.DataFrame]]:
+    """Mean FLOPs and rows of each budget, ascending; budgets within 5 % are one."""
+    groups = frame.groupby(near(frame[flops], SAME_BUDGET), sort=True)
+    return [(float(own[flops].mean()), own) for _, own in groups]
+
+
+def optimum_law(found: pd.DataFrame) -> FitResult:
+    """`size = k C^p` through optima (columns flops, size), by least squares in log."""
     x = {"C": found["flops"].to_numpy(dtype=float)}
     return fit(
         find_law("power"), x, found["size"].to_numpy(dtype=float), find_objective("log-squares")
@@ -89,17 +99,27 @@ def envelope(curves: pd.DataFrame, budgets: int = 60) -> pd.DataFrame:
     curves = curves.assign(flops=curves["flops_per_token"] * curves["tokens"])
     curves = curves[curves["flops"] > 0].sort_values(["run_id", "flops"])
     grid = np.geomspace(curves["flops"].min(), curves["flops"].max(), budgets)
-    sizes, losses = [], []
-    for _, run in curves.groupby("run_id", sort=True):
-        log_loss = np.interp(
-            np.log(grid), np.log(run["flops"]), np.log(run["loss"]), left=np.nan, right=np.nan
-        )
-        sizes.append(float(run["n"].iloc[0]))
-        losses.append(np.exp(log_loss))
-    table = np.where(np.isnan(losses), np.inf, losses)
-    best = table.argmin(axis=0)
-    size_c = np.array(sizes)[best]
-    keep = np.isfinite(table.min(axis=0)) & (size_c > min(sizes)) & (size_c < max(sizes))
-    tokens = grid / curves.groupby("n")["flops_per_token"].first().reindex(size_c).to_numpy()
-    columns = {"flops": grid, "size": size_c, "loss": table.min(axis=0), "tokens": tokens}
-    return pd.DataFrame(columns)[keep].reset_index(drop=True)
+    by_size = {size: _lowest(own, grid) for size, own in curves.groupby("n", sort=True)}
+    sizes, loss_sc = np.array(list(by_size)), np.array(list(by_size.values()))
+    known_sc = np.isfinite(loss_sc)
+    best_c = loss_sc.argmin(axis=0)
+    inner_c = np.clip(best_c, 1, max(len(sizes) - 2, 1))
+    keep_c = (best_c == inner_c) & np.all([_at(known_sc, inner_c + k) for k in (-1, 0, 1)], axis=0)
+    per_token = curves.groupby("n")["flops_per_token"].first().to_numpy()
+    size_c, tokens_c = sizes[best_c], grid / per_token[best_c]
+    columns = {"flops": grid, "size": size_c, "loss": _at(loss_sc, best_c), "tokens": tokens_c}
+    return pd.DataFrame(columns)[keep_c].reset_index(drop=True)
+
+
+def _lowest(curves: pd.DataFrame, grid: Floats) -> Floats:
+    """The lowest loss of the runs of one size at each budget; infinite where none has been."""
+    losses = [
+        np.interp(np.log(grid), np.log(run["flops"]), np.log(run["loss"]), np.nan, np.nan)
+        for _, run in curves.groupby("run_id", sort=True)
+    ]
+    return np.exp(np.fmin.reduce([np.where(np.isnan(own), np.inf, own) for own in losses]))
+
+
+def _at(table_sc: NDArray[Any], row_c: NDArray[np.int64]) -> NDArray[Any]:
+    """One row a column."""
+    return np.take_along_axis(table_sc, row_c[None, :], axis=0)[0]

@@ -11,10 +11,12 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from analysis.compare import MEASURES
+from analysis.comparisons import random_arms
+from analysis.multiplier import MEASURES
 from analysis.result import FitResult
-from analysis.study import Study
-from analysis.style import count, save, to_svg
+from analysis.seeds import POINT
+from analysis.study import KEYS, Study
+from analysis.style import count, save
 from analysis.tune import write_table
 
 
@@ -23,8 +25,8 @@ def write_report(study: Study, results: Path, commands: list[str]) -> Path:
     folder = results / study.grid
     for plot in study.plots:
         save(plot, folder / "figures", commands[-1])
-    for (key, arm), result in study.fits.items():
-        result.write(folder / "fits" / f"{arm}_{key}.json")
+    for (key, arm), fitted in study.fits.items():
+        fitted.result.write(folder / "fits" / f"{arm}_{key}.json")
     for name, table in _tables(study).items():
         write_table(table, folder / f"{name}.csv")
     page = render(study, commands)
@@ -40,7 +42,12 @@ def _tables(study: Study) -> dict[str, pd.DataFrame]:
         for (key, measure), table in study.multipliers.items()
         if len(table)
     ]
-    found = {"differences": study.differences, "exponents": study.exponents}
+    found = {
+        "differences": study.differences,
+        "controls": study.controls,
+        "exponents": study.exponents,
+        "minima": study.optima.minima,
+    }
     found["multipliers"] = pd.concat(worth, ignore_index=True) if worth else pd.DataFrame()
     return {name: table for name, table in found.items() if len(table)}
 
@@ -56,49 +63,59 @@ def render(study: Study, commands: list[str]) -> str:
     environment.filters.update(number=number, interval=interval, count=count)
     return environment.get_template("report.html").render(
         study=study,
-        plots=[(plot, Markup(to_svg(plot.figure))) for plot in study.plots],
-        fits=[(key, arm, result) for (key, arm), result in study.fits.items()],
-        multipliers={
-            key: table.to_dict("records")
-            for (key, measure), table in study.multipliers.items()
-            if measure == "n_runtime"
-        },
-        measures=_other_measures(study),
+        plots=[(plot, Markup(plot.svg)) for plot in study.plots],
+        worth=_worth(study),
         words=MEASURES,
-        exponents=study.exponents.to_dict("records"),
-        facts=study.facts.to_dict("records"),
-        choice=study.choice,
-        laws=study.choice.table.to_dict("records") if study.choice else [],
-        differences=study.differences.to_dict("records"),
-        excluded=study.runs.excluded.to_dict("records"),
+        random=random_arms(study.runs.done),
+        differences=_at_main_budget(study, study.differences),
+        controls=_at_main_budget(study, study.controls),
+        exponents=rows(study.exponents),
+        moves=moves(study.exponents),
+        facts=rows(study.facts),
+        excluded=rows(study.runs.excluded),
         data=summary(study.runs.done),
         commands=commands,
         finished=_last(study.runs.done["finished"]),
     )
 
 
-def _other_measures(study: Study) -> list[dict[str, Any]]:
-    """Multipliers under the prefix key in every measure, a row a point."""
-    tables = {measure: t for (key, measure), t in study.multipliers.items() if key == "prefix"}
-    first = next(iter(tables.values()))
-    return [
-        {"arm": row["arm"], "anchor": row["anchor"]}
-        | {measure: table["multiplier"].iloc[i] for measure, table in tables.items()}
-        for i, row in enumerate(first.to_dict("records"))
-    ]
+def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """What the template loops over."""
+    return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
+
+
+def _at_main_budget(study: Study, table: pd.DataFrame) -> list[dict[str, Any]]:
+    return rows(table[table["tokens"] == study.tokens]) if len(table) else []
+
+
+def _worth(study: Study) -> dict[str, list[dict[str, Any]]]:
+    """Per key a row a point: the runtime multiplier in full, the other measures beside it."""
+    return {
+        key: [
+            row | {m: study.multipliers[key, m]["multiplier"].iloc[i] for m in MEASURES}
+            for i, row in enumerate(rows(study.multipliers[key, "n_runtime"]))
+        ]
+        for key in KEYS
+    }
+
+
+def moves(exponents: pd.DataFrame) -> list[dict[str, Any]]:
+    """Smallest and largest exponent of each arm over the ways to count N."""
+    spans = exponents.groupby("arm", sort=True)["alpha"].agg(["min", "max"]).reset_index()
+    return rows(spans[spans["max"].notna()])
 
 
 def summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """A line per arm and size: parameters, tokens, seeds, mean losses."""
-    keys = ["arm", "memory_type", "anchor", "n_anchor", "n_fetched", "n_bank", "tokens"]
-    table = runs.groupby(keys, sort=False, as_index=False).agg(
+    """A line per point and learning rates: parameters, tokens, seeds, mean losses."""
+    keys = [*POINT, "lr", "memory_lr"]
+    table = runs.groupby(keys, sort=False, as_index=False, dropna=False).agg(
         seeds=("seed", "nunique"),
         prefix=("loss_test_prefix", "mean"),
         document=("loss_test_document", "mean"),
         spread=("loss_test_prefix", "std"),
     )
     table = table.sort_values(["arm", "n_anchor", "tokens"], kind="stable")
-    return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
+    return rows(table)
 
 
 def number(value: float, digits: int = 4) -> str:

@@ -1,13 +1,12 @@
-"""Finished runs as tidy frames, from a grid's tables or from the MLflow store."""
+"""Finished runs of a grid as tidy frames, from the tables that the sweep keeps."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from core.errors import InputError
-from core.record import COLUMNS, Status, from_row, read_runs, to_frame
+from core.record import Status, read_runs
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,19 @@ def one_count_a_budget(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(tokens=frame.groupby("token_budget")["tokens"].transform("mean"))
 
 
+def main_budget(runs: pd.DataFrame) -> float:
+    """The number of training tokens that most points of the grid have; the larger of equals."""
+    points = runs.drop_duplicates(["arm", "anchor", "n_fetched", "n_bank", "placement", "tokens"])
+    counts = points["tokens"].value_counts()
+    return float(counts.index[counts == counts.max()].max())
+
+
+def near(values: pd.Series, ratio: float) -> pd.Series:
+    """Which values are all but alike: a number a group. A step over `ratio` begins another."""
+    ordered = values.sort_values(kind="stable")
+    return (ordered > ratio * ordered.shift()).cumsum().reindex(values.index)
+
+
 def load_curves(results: Path, grid: str) -> pd.DataFrame:
     """results/<grid>/curves.csv: run_id, step, tokens, loss, lr; empty where no curve was kept."""
     path = results / grid / "curves.csv"
@@ -47,16 +59,17 @@ def load_curves(results: Path, grid: str) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"run_id": str})[columns]
 
 
-def load_extra(results: Path, grid: str, name: str) -> pd.DataFrame:
-    """results/<grid>/NAME.csv: probes (a row a fact asked), blocking (run_id, blocked, loss); or
-    empty.
+def load_extra(results: Path, grid: str, runs: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Answers to facts of the runs: `probes`, or `blocking` (before and after a part of the bank is
+    switched off), a row a fact; empty where none was asked.
+
+    From results/<grid>/NAME.csv or else from results/runs/<run id>/NAME.csv of each run.
     """
-    path = results / grid / f"{name}.csv"
-    return (
-        pd.read_csv(path, dtype={"run_id": str, "bucket": str})
-        if path.is_file()
-        else pd.DataFrame()
-    )
+    of_runs = [results / "runs" / run / f"{name}.csv" for run in runs["run_id"]]
+    whole = results / grid / f"{name}.csv"
+    paths = [whole] if whole.is_file() else [path for path in of_runs if path.is_file()]
+    tables = [pd.read_csv(path, dtype={"run_id": str, "bucket": str}) for path in paths]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def load_question(results: Path, grid: str) -> str:
@@ -74,29 +87,3 @@ def load_question(results: Path, grid: str) -> str:
             continue
         lines.append(line.lstrip("#").strip())
     return " ".join(lines)
-
-
-def export_from_mlflow(uri: str, grid: str) -> pd.DataFrame:
-    """The table of runs, rebuilt from an MLflow store: text columns are tags, numbers final
-    metrics.
-    """
-    from mlflow.tracking import MlflowClient  # slow, and only this function needs it
-
-    client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name(grid)
-    if experiment is None:
-        raise InputError(f"the MLflow store {uri} has no experiment '{grid}'")
-    rows: list[dict[str, Any]] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
-        rows += [{**run.data.metrics, **run.data.tags} for run in page]
-        token = page.token
-        if not token:
-            break
-    finished = [
-        from_row({k: v for k, v in row.items() if k in COLUMNS}) for row in rows if "status" in row
-    ]
-    return to_frame(finished).sort_values(
-        ["arm", "n_anchor", "seed"], kind="stable", ignore_index=True
-    )

@@ -3,7 +3,10 @@ time.
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,44 +54,52 @@ class Plot:
     figure: Figure
     data: pd.DataFrame
 
+    @cached_property
+    def png(self) -> bytes:
+        """The figure as pixels, without a date."""
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(RC):
+            self.figure.savefig(buffer, format="png", metadata={"Software": None})
+        return buffer.getvalue()
+
+    @cached_property
+    def svg(self) -> str:
+        """The figure as an SVG element, without XML header or date."""
+        buffer = io.StringIO()
+        with matplotlib.rc_context(RC):
+            self.figure.savefig(buffer, format="svg", metadata=NO_METADATA)
+        text = buffer.getvalue()
+        return text[text.index("<svg") :]
+
 
 def look(index: int) -> dict[str, Any]:
-    """Colour, marker and line style of the index-th series."""
-    i = index % len(COLOURS)
-    return {"color": COLOURS[i], "marker": MARKERS[i], "linestyle": LINES[i]}
+    """Colour, marker and line style of the index-th series; no two of the first 64 are alike."""
+    i, other = index % len(COLOURS), (index + index // len(COLOURS)) % len(COLOURS)
+    return {"color": COLOURS[i], "marker": MARKERS[other], "linestyle": LINES[other]}
 
 
+@contextmanager
 def canvas(
-    columns: int = 1, rows: int = 1, width: float = 4.6, height: float = 3.3
-) -> tuple[Figure, list[Axes]]:
-    """A figure and its axes, row by row."""
+    panels: int = 1, width: float = 4.6, height: float = 3.3, columns: int = 4
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure and its axes, row by row, at most `columns` in a row; drawn in this style."""
+    columns = min(panels, columns)
+    rows = -(-panels // columns)
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, list(axes.ravel())
-
-
-def to_svg(figure: Figure) -> str:
-    """The figure as an SVG element, without XML header or date."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context(RC):
-        figure.savefig(buffer, format="svg", metadata=NO_METADATA)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for unused in axes[panels:]:
+            unused.set_visible(False)
+        yield figure, list(axes[:panels])
+        figure.draw_without_rendering()  # lays the panels out, once for every format
+        figure.set_layout_engine("none")
 
 
 def save(plot: Plot, folder: Path, command: str) -> list[Path]:
     """NAME.png, NAME.svg and NAME.csv (the command in its first line), each in one move."""
     folder.mkdir(parents=True, exist_ok=True)
-    png = io.BytesIO()
-    with matplotlib.rc_context(RC):
-        plot.figure.savefig(png, format="png", metadata={"Software": None})
     table = f"# {command}\n" + plot.data.to_csv(index=False)
-    contents = {
-        ".png": png.getvalue(),
-        ".svg": to_svg(plot.figure).encode(),
-        ".csv": table.encode(),
-    }
+    contents = {".png": plot.png, ".svg": plot.svg.encode(), ".csv": table.encode()}
     return [
         _write(folder / f"{plot.name}{suffix}", content) for suffix, content in contents.items()
     ]
@@ -106,4 +117,4 @@ def count(value: float) -> str:
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}"
-    return f"{value:.0f}"
+    return f"{value:.3g}"

@@ -13,6 +13,9 @@ from analysis.law import Floats, Law
 from core.errors import InputError
 from core.record import Status
 
+# Of a run that came to its end, here and with other trackers.
+FINISHED = {str(Status.DONE), "finished", "completed", "success", "ok"}
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -51,25 +54,30 @@ def select_rows(frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
 
 
 def take_columns(frame: pd.DataFrame, law: Law, x: Sequence[str], y: str) -> Columns:
-    """The law's inputs in its order, and y. Runs whose `status` is not done are left out, and
-    named.
+    """The law's inputs in its order, and y. Runs whose `status` says that they did not
+    finish are left out, and named.
     """
     if len(x) != len(law.inputs):
         wanted = ", ".join(law.inputs)
         raise InputError(
             f"law '{law.name}' takes {len(law.inputs)} inputs ({wanted}); --x has {len(x)}"
         )
-    left_out: tuple[str, ...] = ()
-    if "status" in frame.columns:
-        bad = ~frame["status"].isin([Status.DONE])
-        if bad.any():
-            counts = frame.loc[bad, "status"].value_counts().sort_index()
-            left_out = tuple(
-                f"left out: {n} runs with status {name!r}" for name, n in counts.items()
-            )
-            frame = frame[~bad]
-    inputs = take_inputs(frame, law, x)
-    return Columns(inputs, _numbers(frame, y), left_out)
+    finished, left_out = _finished(frame)
+    return Columns(take_inputs(finished, law, x), _numbers(finished, y), left_out)
+
+
+def _finished(frame: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Rows that no column `status` speaks against, and what was left out, in words."""
+    if "status" not in frame.columns:
+        return frame, ()
+    status = frame["status"].astype(str)
+    bad = ~status.str.lower().isin(FINISHED)
+    counts = status[bad].value_counts().sort_index()
+    left_out = tuple(f"left out: {n} runs with status {name!r}" for name, n in counts.items())
+    if len(frame) and bad.all():
+        words, allowed = "; ".join(left_out), ", ".join(sorted(FINISHED))
+        raise InputError(f"{words}; kept are {allowed}: rename the status, or the column")
+    return frame[~bad], left_out
 
 
 def take_inputs(frame: pd.DataFrame, law: Law, x: Sequence[str]) -> dict[str, Floats]:
@@ -78,8 +86,10 @@ def take_inputs(frame: pd.DataFrame, law: Law, x: Sequence[str]) -> dict[str, Fl
 
 
 def _numbers(frame: pd.DataFrame, expression: str) -> Floats:
+    whole = frame.select_dtypes("integer").columns
+    floats = frame.astype(dict.fromkeys(whole, float))  # N * D of whole numbers would overflow
     try:
-        column: Any = frame[expression] if expression in frame.columns else frame.eval(expression)
+        column: Any = floats[expression] if expression in frame.columns else floats.eval(expression)
     except Exception as error:  # the expression is the user's, and pandas raises many kinds
         there = ", ".join(map(str, frame.columns))
         raise InputError(

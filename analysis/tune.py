@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.seeds import POINT
+
 LOSS = "loss_validation_prefix"  # never the test loss: that one is reported
 GROUP = ["arm", "anchor", "token_budget"]
 RATES = ["lr", "memory_lr"]
@@ -28,6 +30,23 @@ def tune(runs: pd.DataFrame) -> pd.DataFrame:
     ]
     order = ["arm", "anchor", "tokens", *RATES, LOSS, "lr_inside", "memory_lr_inside", "runs"]
     return pd.DataFrame(rows, columns=order)
+
+
+def at_best_rates(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs at the best rates of each arm, anchor and budget, where the grid varies rates.
+
+    Chosen by validation loss, so that losses on test may be compared.
+    """
+    if not varies_rates(runs):
+        return runs
+    best = tune(runs).rename(columns={"tokens": "token_budget"})[[*GROUP, *RATES]]
+    return runs.merge(best, on=[*GROUP, *RATES]).reset_index(drop=True)
+
+
+def varies_rates(runs: pd.DataFrame) -> bool:
+    """Whether runs that are alike in all else, seed included, differ in a learning rate."""
+    alike = runs.groupby([*POINT, "seed"], dropna=False)[RATES]
+    return bool((alike.nunique() > 1).any(axis=None))
 
 
 def _best(group: pd.DataFrame) -> dict[str, Any]:

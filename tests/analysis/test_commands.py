@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.tune import tune
+from analysis.tune import at_best_rates, tune, varies_rates
 from core.record import RunRecord, to_frame, write_runs
 
 
@@ -87,3 +87,13 @@ def test_tuning_averages_over_seeds() -> None:
     frame.loc[0, "loss_validation_prefix"] = 0.5  # one lucky seed at a poor rate
     frame.loc[3, "loss_validation_prefix"] = 9.0
     assert tune(frame)["lr"].item() == 3e-3
+
+
+def test_arms_are_compared_at_their_best_rates() -> None:
+    """The rate that is best on validation is the worst on test here, and is taken all the same."""
+    frame = to_frame([rates(lr, float("nan"), 3e-3, 1.0) for lr in (1e-3, 3e-3, 1e-2)])
+    assert varies_rates(frame)
+    best = at_best_rates(frame)
+    assert best["lr"].tolist() == [3e-3]
+    assert not varies_rates(best)
+    assert at_best_rates(best) is best

@@ -4,15 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compare import (
-    EQUAL_RUNTIME,
-    dense_curve,
-    log_interval,
-    multipliers,
-    paired_differences,
-    smallest_detectable,
-)
+from analysis.multiplier import dense_curve, log_interval, multipliers
+from analysis.paired import EQUAL_RUNTIME, control_differences, paired_differences
 from analysis.runs import one_count_a_budget
+from analysis.seeds import smallest_detectable
 from tests.analysis.conftest import WORTH, make_runs, true_loss
 
 
@@ -73,3 +68,24 @@ def test_dense_curve_is_monotone_even_where_the_runs_are_not() -> None:
     curve = dense_curve(frame, "loss_test_prefix", "n_runtime")
     assert curve is not None
     assert (np.diff(curve.loss_n) <= 0).all()
+
+
+def test_controls_are_differences_within_a_run() -> None:
+    runs = exact(3)
+    table = control_differences(runs, "test").set_index("against")
+    assert set(table["arm"]) == {"ffn"}  # no path, no control
+    for words, truth in (
+        ("shuffled path minus prefix path", 0.2),
+        ("shuffled path minus document path", 0.23),
+        ("memory off minus prefix path", 0.3),
+    ):
+        np.testing.assert_allclose(table.loc[words, "difference"], truth, atol=1e-12)
+    assert (table["seeds"] == 3).all()
+    assert table["by_seed"].iloc[0] == "+0.2000 +0.2000 +0.2000"
+
+
+def test_arms_are_compared_at_equal_fetched_size_alone() -> None:
+    runs = exact(3)
+    assert len(paired_differences(runs, "ffn", "generic", "loss_test_prefix")) == 3
+    runs.loc[(runs["arm"] == "generic") & (runs["anchor"] == "4x64"), "n_fetched"] *= 2
+    assert len(paired_differences(runs, "ffn", "generic", "loss_test_prefix")) == 2

@@ -29,7 +29,13 @@ def test_gain_is_in_the_tail_where_it_was_put(runs: pd.DataFrame) -> None:
 def test_figures_of_recall_and_of_blocking_show_every_arm(runs: pd.DataFrame) -> None:
     recall = recall_by_frequency(runs, asked(runs)).data
     assert set(recall["arm"]) == {"dense", "generic", "ffn"}
+    parts = {"nothing": 0.0, "best 1/2": 0.5, "level 1 cluster 0": 0.25}  # the last is no share
     blocked = pd.concat(
-        [pd.DataFrame({"run_id": runs["run_id"], "blocked": b, "loss": 4 + b}) for b in (0.0, 0.5)]
-    )
-    assert set(blocking_curve(runs, blocked).data["blocked"]) == {0.0, 0.5}
+        [
+            pd.DataFrame({"run_id": runs["run_id"], "blocking": name, "blocked": share})
+            for name, share in parts.items()
+        ]
+    ).assign(loss=4.0, known=4, kept=3)
+    data = blocking_curve(runs, blocked).data
+    assert set(data["blocked"]) == {0.0, 0.5}
+    assert (data["kept_share"] == 0.75).all()

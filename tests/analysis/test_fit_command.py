@@ -9,9 +9,9 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.memory_laws import LAWS
-from tests.analysis.test_recovery import HOFFMANN, TRUTHS, spread
+from tests.analysis.synthetic import DATA, HOFFMANN, TRUTHS, spread
 
-OLMO = Path(__file__).parents[1] / "data" / "scaling_laws" / "bhagia_2024_olmo_ladder.csv"
+OLMO = DATA / "bhagia_2024_olmo_ladder.csv"
 
 
 def table(tmp_path: Path, noise: float = 0.01) -> Path:
@@ -51,6 +51,14 @@ def test_json_lines_and_expressions(tmp_path: Path) -> None:
     assert run(lines, tmp_path / "b", "--x", "N*2/2,D") == 0
     one, two = (json.loads((tmp_path / k / "fit.json").read_text()) for k in "ab")
     assert one["parameters"] == pytest.approx(two["parameters"], rel=1e-6)
+
+
+def test_products_of_whole_numbers_do_not_overflow(tmp_path: Path) -> None:
+    assert main(
+        ["fit", str(OLMO), "--law", "power", "--x", "6*N*D", "--y", "c4_en_ce"]
+        + ["--out", str(tmp_path)]
+    ) in (0, 3)
+    assert json.loads((tmp_path / "fit.json").read_text())["parameters"]["p"] < 0
 
 
 def test_a_warning_status_ends_with_3(tmp_path: Path) -> None:
@@ -102,6 +110,52 @@ def test_a_file_that_is_no_table(
     (tmp_path / "broken.jsonl").write_text("{")
     assert run(tmp_path / name, tmp_path / "out") == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_status_that_keeps_nothing_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table(tmp_path)
+    frame = pd.read_csv(path)
+    frame.assign(status="Finished").to_csv(path, index=False)
+    assert run(path, tmp_path / "a") == 0
+    frame.assign(status="crashed").to_csv(path, index=False)
+    assert run(path, tmp_path / "b") == 2
+    assert "40 runs with status 'crashed'; kept are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan")])
+def test_sizes_without_a_prediction_are_refused(
+    tmp_path: Path, bad: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.csv"
+    pd.DataFrame({"N": [1e8, bad], "D": [1e9, 1e9]}).to_csv(other, index=False)
+    assert run(table(tmp_path), tmp_path / "out", "--predict", str(other)) == 2
+    assert "in row 2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_a_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table(tmp_path)
+    assert run(path, path) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_flat_profiles_are_said_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Twelve sizes that bend down: the floor E may be anything from nought up."""
+    n = np.geomspace(1e5, 1e8, 12)
+    path = tmp_path / "bent.csv"
+    y = 30 / n**0.1 * np.exp(np.random.default_rng(0).normal(0, 0.02, 12))
+    pd.DataFrame({"N": n, "loss": y}).to_csv(path, index=False)
+    main(["fit", str(path), "--law", "saturating", "--x", "N", "--out", str(tmp_path)])
+    assert "E: flat profile, no limit below" in capsys.readouterr().out
+    written = json.loads((tmp_path / "fit.json").read_text())
+    assert written["profiles"]["E"]["no limit"].startswith("below")
+    assert (tmp_path / "profiles.png").exists()
 
 
 def memory_table(tmp_path: Path) -> Path:

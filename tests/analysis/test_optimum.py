@@ -13,7 +13,7 @@ from analysis.memory_laws import LAWS, MEMORY_LAWS, find_law
 from analysis.planner import Budget, iso_loss, plan
 from core.errors import InputError
 from tests.analysis.conftest import make_runs
-from tests.analysis.test_recovery import HOFFMANN, TRUTHS, spread
+from tests.analysis.synthetic import HOFFMANN, TRUTHS, spread
 
 SYMMETRIC = {**HOFFMANN, "A": 400.0, "B": 400.0, "alpha": 0.3, "beta": 0.3}
 

@@ -1,33 +1,24 @@
-"""What an arm is worth: the dense model that reaches the same loss, and paired differences.
+"""What an arm is worth: the size of the dense model that reaches the same loss."""
 
-Two arms are compared over the seeds that both have: a seed fixes the initial anchor and the order
-of the data, so its part of the noise cancels. With two seeds there is a range and no interval.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
 from analysis.law import Floats
 from analysis.result import FitResult
+from analysis.seeds import POINT, t_summary
 
 DENSE = "none"  # memory_type
-LEAST_SEEDS = 3  # for an interval
-LEVEL, POWER = 0.95, 0.8
 # What a multiplier can be counted in: column, and words.
 MEASURES = {
     "n_runtime": "runtime parameters",
-    "n_anchor": "anchor parameters",
     "train_flops": "training FLOPs",
     "bytes_held": "bytes held at inference",
 }
-POINT = ["arm", "anchor", "memory_type", "placement", "n_anchor", "n_fetched", "n_bank", "tokens"]
 BYTES_BF16 = 2
 
 
@@ -143,88 +134,3 @@ def log_interval(ratio_s: Floats) -> tuple[float, float, str]:
         return float("nan"), float("nan"), "none: no seed lies inside its own dense range"
     low, high, words = t_summary(np.log(ratio_s))
     return float(np.exp(low)), float(np.exp(high)), words
-
-
-def t_summary(values: Floats) -> tuple[float, float, str]:
-    """Interval of a mean of paired values, and in words what it is; the range of fewer than
-    three.
-    """
-    if len(values) < LEAST_SEEDS:
-        return float(values.min()), float(values.max()), f"{len(values)} seeds: range, no interval"
-    tail = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
-    half = float(tail * values.std(ddof=1) / np.sqrt(len(values)))
-    middle = float(values.mean())
-    return middle - half, middle + half, f"95 %, paired over {len(values)} seeds"
-
-
-def paired_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) -> pd.DataFrame:
-    """Loss of `arm` minus that of `against`, seed by seed, at equal anchor and tokens.
-
-    `against` is an arm's name, or "dense at equal runtime": the same seed's dense curve at N + M.
-    Columns: POINT, difference, low, high, interval, seeds, detectable. `detectable` is the
-    smallest true difference that this many seeds would have shown (5 % level, 80 % power), from
-    the seeds' spread pooled over the sizes; NaN where nothing was repeated.
-    """
-    runs = runs[runs[loss].notna()]
-    points = [
-        (point, _differences(group, runs, against, loss))
-        for point, group in runs[runs["arm"] == arm].groupby(POINT, sort=True)
-    ]
-    spread, free = _pooled([d for _, d in points])
-    rows = []
-    for point, d in points:
-        if not len(d):
-            continue
-        low, high, words = t_summary(d)
-        rows.append(
-            dict(zip(POINT, point, strict=True))
-            | {
-                "against": against,
-                "difference": float(d.mean()),
-                "low": low,
-                "high": high,
-                "interval": words,
-                "seeds": len(d),
-                "detectable": smallest_detectable(spread, len(d), free),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-EQUAL_RUNTIME = "dense at equal runtime"
-
-
-def _differences(group: pd.DataFrame, runs: pd.DataFrame, against: str, loss: str) -> Floats:
-    here = runs[runs["tokens"] == group["tokens"].iloc[0]]
-    out = []
-    for seed, row in group.groupby("seed"):
-        paired = here[here["seed"] == seed]
-        if against == EQUAL_RUNTIME:
-            curve = dense_curve(paired, loss, "n_runtime")
-            other = curve.loss_at(float(row["n_runtime"].iloc[0])) if curve else float("nan")
-        else:
-            same = paired[(paired["arm"] == against) & (paired["anchor"] == row["anchor"].iloc[0])]
-            sized = same[same["n_fetched"] == row["n_fetched"].iloc[0]]
-            other = (
-                float((sized if len(sized) else same)[loss].mean()) if len(same) else float("nan")
-            )
-        out.append(float(row[loss].mean()) - other)
-    values = np.array(out)
-    return values[np.isfinite(values)]
-
-
-def _pooled(samples: Sequence[Floats]) -> tuple[float, int]:
-    """Standard deviation within samples, and its degrees of freedom."""
-    free = sum(max(len(s) - 1, 0) for s in samples)
-    if free == 0:
-        return float("nan"), 0
-    squares = sum(float(((s - s.mean()) ** 2).sum()) for s in samples if len(s) > 1)
-    return float(np.sqrt(squares / free)), free
-
-
-def smallest_detectable(spread: float, seeds: int, free: int) -> float:
-    """Two-sided test at 5 %, power 80 %, standard deviation `spread` of one paired difference."""
-    if free < 1:
-        return float("nan")
-    tail = stats.t.ppf(1 - (1 - LEVEL) / 2, free) + stats.t.ppf(POWER, free)
-    return float(tail * spread / np.sqrt(seeds))

@@ -1,0 +1,59 @@
+"""Which comparisons a grid allows: arms against dense, generic and random, in every measure."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.drawing import ordered_arms
+from analysis.facts import split_gains
+from analysis.figures import Fits
+from analysis.multiplier import DENSE, MEASURES, multipliers
+from analysis.paired import EQUAL_RUNTIME, paired_differences
+
+GENERIC, RANDOM = "generic", "random"
+Worth = dict[tuple[str, str], pd.DataFrame]  # by (key, measure)
+
+
+def multiplier_tables(runs: pd.DataFrame, fits: Fits, keys: Sequence[str], split: str) -> Worth:
+    """Multipliers of every point with memory, under each key and in each measure."""
+    dense = [arm for arm in arms_of(runs, DENSE) if (keys[0], arm) in fits]
+    tables = {}
+    for key in keys:
+        for measure in MEASURES:
+            fit = fits[key, dense[0]].result if dense and measure == "n_runtime" else None
+            tables[key, measure] = multipliers(runs, f"loss_{split}_{key}", measure, fit)
+    return tables
+
+
+def compare_arms(runs: pd.DataFrame, keys: Sequence[str], split: str) -> pd.DataFrame:
+    """Every routed arm against each generic arm, each arm on a random tree, and dense.
+
+    Columns of `paired_differences`, and `key`; only points of equal fetched size are compared.
+    """
+    generic, shuffled = arms_of(runs, GENERIC), random_arms(runs)
+    routed = [arm for arm in ordered_arms(runs) if arm not in (*generic, *arms_of(runs, DENSE))]
+    tables = [
+        paired_differences(runs, arm, against, f"loss_{split}_{key}").assign(key=key)
+        for key in keys
+        for arm in routed
+        for against in (*generic, *shuffled, EQUAL_RUNTIME)
+        if against != arm
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def arms_of(runs: pd.DataFrame, kind: str) -> list[str]:
+    """Arms of one memory type, by name."""
+    return sorted(runs.loc[runs["memory_type"] == kind, "arm"].unique())
+
+
+def random_arms(runs: pd.DataFrame) -> list[str]:
+    """Arms whose memory is routed by a random tree."""
+    routed = ~runs["memory_type"].isin([DENSE, GENERIC])
+    return sorted(runs.loc[routed & (runs["embedder"] == RANDOM), "arm"].unique())
+
+
+def recall_gains(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+    """Against the generic arm where there is one, against the dense one elsewhere."""
+    controls = [*arms_of(runs, GENERIC), *arms_of(runs, DENSE)]
+    return split_gains(runs, probes, controls[0]) if len(probes) and controls else pd.DataFrame()
