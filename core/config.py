@@ -93,7 +93,7 @@ class TreeConfig(Section):
 class AnchorConfig(Section):
     """Decoder-only transformer. A `size` name fills the numbers that are not given."""
 
-    layers: Count
+    layers: Annotated[int, BeforeValidator(integral), Field(gt=0, le=1000)]
     d_model: Count
     heads: Count
     head_dim: Count

@@ -58,6 +58,11 @@ GRIDS = [
         "arms: {dense: {anchor: {size: d32, layers: -1}}}\n",
         "anchor.layers = -1",
     ),
+    (
+        "layers beyond reason",
+        "arms: {dense: {anchor: {size: d32, layers: 9000000000}}}\n",
+        "anchor.layers = 9000000000",
+    ),
     ("slip in a section of an arm", "arms: {dense: {anchr: d32}}\n", "did you mean anchor"),
     ("slip in a section of the base", f"base: {{trian: {{lr: 1}}}}\n{ONE}", "did you mean train"),
     ("slip in a field", f"base: {{train: {{tokns: 5}}}}\n{ONE}", "did you mean tokens"),
@@ -142,7 +147,7 @@ GRIDS = [
     # what no machine has
     (
         "too large for the memory",
-        "arms: {dense: {axes: {anchor: [d32, {size: d32, layers: 9000000000}]}}}\n",
+        "arms: {dense: {axes: {anchor: [d32, {size: d32, ffn: 900000000000}]}}}\n",
         "of memory, this machine has",
     ),
     # other files
