@@ -58,11 +58,13 @@ class DenseCurve:
 def dense_curve(runs: pd.DataFrame, loss: str, measure: str) -> DenseCurve | None:
     """Seed means of the dense runs, made monotone; None with fewer than two sizes."""
     dense = runs[(runs["memory_type"] == DENSE) & runs[loss].notna()]
-    means = dense.groupby(measure)[loss].mean().sort_index()
-    if len(means) < 2:
+    # By model: the tokens of a budget, and so its FLOPs, differ a little from seed to seed.
+    models = dense.assign(size=dense[measure]).groupby("n_anchor")[["size", loss]].mean()
+    if len(models) < 2:
         return None
-    monotone = isotonic_regression(means.to_numpy(), increasing=False).x
-    return DenseCurve(means.index.to_numpy(dtype=float), np.asarray(monotone))
+    models = models.sort_values("size")
+    monotone = isotonic_regression(models[loss].to_numpy(), increasing=False).x
+    return DenseCurve(models["size"].to_numpy(dtype=float), np.asarray(monotone))
 
 
 def multipliers(
@@ -89,7 +91,7 @@ def multipliers(
 def _multiplier(
     group: pd.DataFrame, same_tokens: pd.DataFrame, loss: str, measure: str, fit: FitResult | None
 ) -> dict[str, Any]:
-    mean, size = float(group[loss].mean()), float(group[measure].iloc[0])
+    mean, size = float(group[loss].mean()), float(group[measure].mean())
     curve = dense_curve(same_tokens, loss, measure)
     equivalent = curve.size_at(mean) if curve else float("nan")
     basis = "interpolated"
@@ -98,7 +100,8 @@ def _multiplier(
     ratios = []
     for seed, row in group.groupby("seed"):
         own = dense_curve(same_tokens[same_tokens["seed"] == seed], loss, measure)
-        ratios.append(own.size_at(float(row[loss].mean())) / size if own else float("nan"))
+        equal = own.size_at(float(row[loss].mean())) if own else float("nan")
+        ratios.append(equal / float(row[measure].mean()))
     low, high, words = log_interval(np.array(ratios))
     return {
         "loss": mean,

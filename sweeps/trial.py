@@ -1,5 +1,7 @@
 """One trial inside a Ray worker: train, report, say the cause of a failure."""
 
+import ctypes
+import gc
 import os
 import time
 from pathlib import Path
@@ -36,6 +38,16 @@ def run_trial(settings: dict[str, Any]) -> None:
         _train(trial, runtime)
     except Exception as error:  # whatever it is, the sweep's other runs go on
         tune.report({"failure": f"{type(error).__name__}: {error}"})
+    finally:
+        _give_memory_back()
+
+
+def _give_memory_back() -> None:
+    """What the allocator keeps for the next step would add up over the runs of a worker."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+    if trim:
+        trim(0)
 
 
 def trial_settings(trial: Trial, runtime: Runtime) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def slow_route(tree: ClusterTree, vector: np.ndarray, open_leaves: np.ndarray) -
     return path
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.floats(0.1, 1.0))
 def test_routes_around_closed_leaves(tree: ClusterTree, seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)

@@ -78,7 +78,7 @@ def test_rows_that_were_not_trained_take_no_room(tmp_path: Path) -> None:
     assert stat.st_blocks * 512 < 1e5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     batches=st.lists(st.sets(st.integers(0, N - 1), min_size=1), min_size=1, max_size=10),
     saves=st.sets(st.integers(1, 9)),

@@ -41,7 +41,7 @@ def test_route_of_nothing_and_of_one() -> None:
     assert np.array_equal(alone, tree.route(queries))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(2, 4), min_size=1, max_size=3), st.integers(0, 1000))
 def test_paths_nest_and_stay_in_range(branching: list[int], seed: int) -> None:
     vectors = unit_vectors(800, 8, seed)
