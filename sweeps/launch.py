@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
     "MALLOC_TOP_PAD_": "268435456",
 }
+
+
+NODES_EVERY = 5.0  # seconds between looks at Ray's nodes
 
 
 @dataclass(frozen=True)
@@ -156,10 +160,20 @@ class _Relay(tune.Callback):  # type: ignore[misc]
         self.trials = {trial.run_id: trial for trial in pending}
         self.store, self.watchers, self.interruption = store, watchers, interruption
         self.failures: dict[str, str] = {}
+        self.nodes_seen = time.monotonic()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Between two steps a sweep can be stopped."""
         self.interruption.check()
+        self.check_nodes()
+
+    def check_nodes(self) -> None:
+        """Raises ConnectionError where every node has died: Ray itself would wait for ever."""
+        if time.monotonic() < self.nodes_seen + NODES_EVERY:
+            return
+        if not any(node["Alive"] for node in ray.nodes()):
+            raise ConnectionError("Ray has lost every node")
+        self.nodes_seen = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker has the trial."""

@@ -12,6 +12,8 @@ from core.config import Runtime
 from core.errors import InputError
 from sweeps import trial as trials
 from sweeps.grid import Trial, load_grid
+from sweeps.launch import _Relay
+from sweeps.stopping import stoppable
 from sweeps.store import Store
 from sweeps.trial import Reports, run_trial, trial_settings
 
@@ -75,3 +77,19 @@ def test_points_are_gathered_and_none_is_lost(
     reports.flush()
     gathered = [report["points"] for report in reported]
     assert gathered == [[{"step": 0}, {"step": 1}, {"step": 2}], [{"step": 3}]]
+
+
+@pytest.mark.parametrize(("alive", "ends"), [([True, False], False), ([False, False], True)])
+def test_a_sweep_without_a_living_node_ends(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, alive: list[bool], ends: bool
+) -> None:
+    """Ray would wait for ever for a node that may come."""
+    monkeypatch.setattr("sweeps.launch.NODES_EVERY", 0.0)
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": state} for state in alive])
+    with stoppable() as interruption:
+        relay = _Relay([], Store(tmp_path), [], interruption)
+        if ends:
+            with pytest.raises(ConnectionError, match="Ray has lost every node"):
+                relay.on_step_begin(1, [])
+        else:
+            relay.on_step_begin(1, [])
