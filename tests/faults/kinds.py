@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.faults.sweep import Sweep
@@ -58,19 +59,15 @@ def fill_disk(sweep: Sweep, draw: random.Random) -> None:
     ballast = sweep.results.parent / "ballast"
     _fill(ballast)
     time.sleep(draw.uniform(1, 5))
-    ballast.unlink()
+    ballast.unlink(missing_ok=True)
 
 
 def _fill(path: Path) -> None:
     disk = os.statvfs(path.parent)
     assert disk.f_blocks * disk.f_frsize <= SMALL
-    with path.open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(2**16))
-                file.flush()
-        except OSError:
-            return
+    with suppress(OSError), path.open("wb", buffering=0) as file:  # it may be full already
+        while True:
+            file.write(bytes(2**16))
 
 
 def widen_grid(sweep: Sweep, draw: random.Random) -> None:
