@@ -19,8 +19,9 @@ from analysis.result import FitResult
 from analysis.runs import load_runs
 from analysis.style import save
 from analysis.tables import Columns, read_table, select_rows, take_columns, take_inputs
-from analysis.tune import edges, tune, write_table
+from analysis.tune import edges, tune
 from core.errors import InputError
+from core.record import write_csv
 
 DONE, WARNING = 0, 3
 
@@ -44,7 +45,7 @@ def run_plots(options: argparse.Namespace, command: str) -> int:
 def run_tune(options: argparse.Namespace, command: str) -> int:
     """The best rates as a table; a warning for each at the edge of its range."""
     table = tune(load_runs(options.results, options.grid).done)
-    write_table(table, options.out)
+    write_csv(table, options.out)
     print(table.to_string(index=False))
     for warning in edges(table):
         print(f"warning: {warning}", file=sys.stderr)
@@ -70,7 +71,7 @@ def run_fit(options: argparse.Namespace, command: str) -> int:
             save(profiles(found), options.out, command)
         if others is not None and points is not None:
             predicted = others.assign(predicted=result.predict(points))
-            write_table(predicted, options.out / "predictions.csv")
+            write_csv(predicted, options.out / "predictions.csv")
     _print_fit(result, columns, found)
     print(f"written {options.out / 'fit.json'}")
     return DONE if result.converged else WARNING

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.law import Floats
-from analysis.multiplier import dense_curve
+from analysis.multiplier import dense_curve, dense_runs, packed_like
 from analysis.seeds import POINT, pooled, smallest_detectable, t_summary
 
 EQUAL_RUNTIME = "dense at equal runtime"
+EQUAL = ["anchor", "n_fetched", "tokens"]  # in arms that are compared
 # Within a run: the path of another window, and no memory, against the right path.
 CONTROLS = {
     "shuffled path minus prefix path": ("shuffled", "prefix"),
@@ -23,16 +24,20 @@ def paired_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) ->
     """Loss of `arm` minus that of `against`, seed by seed, at equal anchor, tokens and M.
 
     `against` is an arm's name, or EQUAL_RUNTIME: the same seed's dense curve at N + M.
-    Columns: POINT, against, difference, low, high, interval, seeds, detectable, by_seed.
+    Columns: POINT, against, difference, low, high, interval, seeds, detectable, by_seed,
+    packed_alike: whether one tree packed the training text of both, as is fair; at equal runtime
+    only dense runs that are packed alike are used where there are any.
     `detectable` is the smallest true difference that this many seeds would have shown (5 % level,
     80 % power), from the seeds' spread pooled over the sizes; NaN where nothing was repeated.
     """
     runs = runs[runs[loss].notna()]
-    points = (
-        (point, _between_arms(group, runs, against, loss))
-        for point, group in runs[runs["arm"] == arm].groupby(POINT, sort=True)
-    )
-    return _table(points, against)
+    points, alike = [], []
+    for point, group in runs[runs["arm"] == arm].groupby(POINT, sort=True):
+        others = _others(runs, group.iloc[0], against)
+        if len(values := _between_arms(group, others, against, loss)):
+            points.append((point, values))
+            alike.append(bool(packed_like(others, group.iloc[0]).all()))
+    return _table(points, against).assign(packed_alike=alike)
 
 
 def control_differences(runs: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -75,18 +80,21 @@ def _row(point: Any, against: str, values: Floats, spread: float, free: int) -> 
     }
 
 
-def _between_arms(group: pd.DataFrame, runs: pd.DataFrame, against: str, loss: str) -> Floats:
-    here = runs[runs["tokens"] == group["tokens"].iloc[0]]
-    of_seed = group.groupby("seed")[loss].mean()
-    others = [_other(group.iloc[0], here[here["seed"] == s], against, loss) for s in of_seed.index]
-    values = of_seed.to_numpy(dtype=float) - np.array(others)
-    return values[np.isfinite(values)]
-
-
-def _other(point: Any, same_seed: pd.DataFrame, against: str, loss: str) -> float:
-    """The loss that one seed of a point is compared with; NaN where there is none."""
+def _others(runs: pd.DataFrame, point: pd.Series, against: str) -> pd.DataFrame:
+    """What a point is compared with: dense runs, or those of an arm with its anchor and M."""
     if against == EQUAL_RUNTIME:
-        curve = dense_curve(same_seed, loss, "n_runtime")
-        return curve.loss_at(float(point["n_runtime"])) if curve else float("nan")
-    alike = (same_seed[["anchor", "n_fetched"]] == point[["anchor", "n_fetched"]]).all(axis=1)
-    return float(same_seed.loc[alike & (same_seed["arm"] == against), loss].mean())
+        return dense_runs(runs, point)
+    equal = (runs[EQUAL] == point[EQUAL]).all(axis=1)
+    return runs[equal & (runs["arm"] == against)]
+
+
+def _between_arms(group: pd.DataFrame, others: pd.DataFrame, against: str, loss: str) -> Floats:
+    n_runtime, of_seed = float(group["n_runtime"].iloc[0]), group.groupby("seed")[loss].mean()
+    same_seed = [others[others["seed"] == seed] for seed in of_seed.index]
+    if against == EQUAL_RUNTIME:
+        curves = [dense_curve(runs, loss, "n_runtime") for runs in same_seed]
+        theirs = [curve.loss_at(n_runtime) if curve else float("nan") for curve in curves]
+    else:
+        theirs = [float(runs[loss].mean()) for runs in same_seed]
+    values = of_seed.to_numpy(dtype=float) - np.array(theirs)
+    return values[np.isfinite(values)]

@@ -17,7 +17,8 @@ from analysis.result import FitResult
 from analysis.seeds import POINT
 from analysis.study import KEYS, Study
 from analysis.style import count, save
-from analysis.tune import write_table
+from core.record import write_csv
+from core.writing import write_text
 
 
 def write_report(study: Study, results: Path, commands: list[str]) -> Path:
@@ -28,11 +29,8 @@ def write_report(study: Study, results: Path, commands: list[str]) -> Path:
     for (key, arm), fitted in study.fits.items():
         fitted.result.write(folder / "fits" / f"{arm}_{key}.json")
     for name, table in _tables(study).items():
-        write_table(table, folder / f"{name}.csv")
-    page = render(study, commands)
-    partial = folder / "report.html.partial"
-    partial.write_text(page)
-    partial.replace(folder / "report.html")
+        write_csv(table, folder / f"{name}.csv")
+    write_text(folder / "report.html", render(study, commands))
     return folder / "report.html"
 
 

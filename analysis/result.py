@@ -12,6 +12,7 @@ import numpy as np
 
 from analysis.law import Floats, Law, Table
 from analysis.objectives import Objective
+from core.writing import write_text
 
 
 class FitStatus(StrEnum):
@@ -109,11 +110,8 @@ class FitResult:
         }
 
     def write(self, path: Path, **more: Any) -> None:
-        """fit.json, with what else is known of the fit, in one move."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.to_dict() | more, indent=2) + "\n")
-        partial.replace(path)
+        """fit.json, with what else is known of the fit."""
+        write_text(path, json.dumps(self.to_dict() | more, indent=2) + "\n")
 
 
 def _plain(value: float) -> float | None:

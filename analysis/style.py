@@ -12,6 +12,8 @@ from typing import Any
 
 import matplotlib
 
+from core.writing import whole_file
+
 matplotlib.use("Agg")
 
 import pandas as pd
@@ -96,8 +98,7 @@ def canvas(
 
 
 def save(plot: Plot, folder: Path, command: str) -> list[Path]:
-    """NAME.png, NAME.svg and NAME.csv (the command in its first line), each in one move."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """NAME.png, NAME.svg and NAME.csv (the command in its first line)."""
     table = f"# {command}\n" + plot.data.to_csv(index=False)
     contents = {".png": plot.png, ".svg": plot.svg.encode(), ".csv": table.encode()}
     return [
@@ -106,9 +107,8 @@ def save(plot: Plot, folder: Path, command: str) -> list[Path]:
 
 
 def _write(path: Path, content: bytes) -> Path:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
     return path
 
 

@@ -1,6 +1,5 @@
 """The tuned learning rate of each arm and size, from the runs of a learning-rate grid."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,11 +77,3 @@ def edges(table: pd.DataFrame) -> list[str]:
         for rate in RATES
         if not row[f"{rate}_inside"]
     ]
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """The table as CSV, in one move."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    table.to_csv(partial, index=False)
-    partial.replace(path)

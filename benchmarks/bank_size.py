@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 
 from core.accounting import count_parameters
+from core.calibrate import random_text
 from core.config import RunConfig, Runtime, parse_config
-from core.dataset import Dataset, Rows, Windows
 from core.trainer import Trainer
 
 BLOCK = 7_680  # 5 layers x 3 x width 4 x d 128
@@ -75,7 +75,9 @@ def trainer(storage: str, size: float, folder: Path) -> Trainer:
     config = run_config(max(2, int(size // BLOCK)))
     assert count_parameters(config).bank <= size * 1.05
     runtime = Runtime(bank="disk" if storage == "disk" else "device")
-    own = Trainer(config, runtime, folder / f"{size:.0e}", dataset(config), lambda _: None)
+    own = Trainer(
+        config, runtime, folder / f"{size:.0e}", random_text(config, 256 * ROWS), lambda _: None
+    )
     assert own.model.bank
     own.model.bank.roll_back(0)
     return own
@@ -90,21 +92,6 @@ def run_config(blocks: int) -> RunConfig:
         "train": {"batch_size": ROWS, "tokens": 10**7},
     }
     return parse_config(values, "benchmark")
-
-
-def dataset(config: RunConfig) -> Dataset:
-    """Random tokens; each batch's rows lie in distinct blocks where there are enough."""
-    draw = np.random.default_rng(0)
-    (blocks,) = config.tree.branching
-    n = 256 * ROWS
-    tokens_nt = draw.integers(1, config.data.vocab_size, (n, config.data.seq_len + 1), np.uint16)
-    path_nl = (draw.permutation(n)[:, None] * max(1, blocks // n) % blocks).astype(np.int32)
-    rows = Rows(tokens_nt, np.zeros(tokens_nt.shape, np.uint8), path_nl)
-    none_n, none_nl = np.zeros(0, np.int32), np.zeros((0, 1), np.int32)
-    no_tokens, no_sources = np.zeros((0, 1), np.uint16), np.zeros(0, np.uint8)
-    nothing = Windows(no_tokens, none_n, none_n, none_nl, none_nl, no_sources)
-    sizes_v = np.ones(config.data.vocab_size, np.int32)
-    return Dataset(rows, nothing, nothing, sizes_v, (blocks,), n * 128, (1.0,), (), "random")
 
 
 def steps(own: Trainer, count: int) -> tuple[float, float]:

@@ -18,8 +18,8 @@ HELD_OUT = 2  # windows a split; they are not timed
 def measure_rate(config: RunConfig, runtime: Runtime) -> float:
     """Training FLOP per second of wall time of one trial on `runtime.device`."""
     with tempfile.TemporaryDirectory() as folder:
-        short = _shortened(config)
-        record = Trainer(short, runtime, Path(folder), _random_text(config), lambda _: None).run()
+        short, text = _shortened(config), random_text(config, 4 * config.train.batch_size)
+        record = Trainer(short, runtime, Path(folder), text, lambda _: None).run()
     return record.train_flops / record.wall_seconds
 
 
@@ -32,8 +32,8 @@ def _shortened(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"train": train, "evaluate": held_out})
 
 
-def _random_text(config: RunConfig) -> Dataset:
-    """Four steps of full rows on random paths."""
+def random_text(config: RunConfig, n: int) -> Dataset:
+    """`n` full rows of random tokens, whose leaves are distinct where there are enough."""
     draw, clusters = np.random.default_rng(0), tree_clusters(config.tree.branching)
     vocabulary, width = config.data.vocab_size, config.data.seq_len + 1
 
@@ -41,7 +41,7 @@ def _random_text(config: RunConfig) -> Dataset:
         return draw.integers(1, vocabulary, (n, width)).astype(np.uint16)
 
     def paths(n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
-        leaf_n = draw.integers(0, clusters[-1], n)
+        leaf_n = draw.permutation(n) * max(1, clusters[-1] // n) % clusters[-1]
         return np.stack([leaf_n * c // clusters[-1] for c in clusters], axis=1).astype(np.int32)
 
     def held_out(n: int) -> Windows:
@@ -49,7 +49,6 @@ def _random_text(config: RunConfig) -> Dataset:
         source_n = np.zeros(n, np.uint8)
         return Windows(tokens(n), length_n, length_n // 2, paths(n), paths(n), source_n)
 
-    n = 4 * config.train.batch_size
     return Dataset(
         train=Rows(tokens(n), np.zeros((n, width), np.uint8), paths(n)),
         validation=held_out(HELD_OUT),

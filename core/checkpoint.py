@@ -12,28 +12,22 @@ from torch import Tensor
 
 from core.config import RunConfig, parse_config
 from core.errors import InputError
+from core.writing import whole_file, whole_folder
 
 KEPT = 2
-PARTIAL = ".partial"  # folder that the next checkpoint is written to; a killed run leaves one
 
 
 def save_checkpoint(
     folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]
 ) -> None:
-    """Write folder/step-N with its tensors, its JSON state and their checksums in one move.
+    """Write folder/step-N with its tensors, its JSON state and their checksums.
 
     Where the disk is full it raises, and what was half written goes.
     """
-    target, partial = folder / f"step-{step:09d}", folder / PARTIAL
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(folder / f"step-{step:09d}") as partial:
         _write(partial, tensors, state)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    for old in _steps(folder)[:-KEPT]:
+    left = folder.glob(".step-*")  # by killed processes
+    for old in (*_steps(folder)[:-KEPT], *left):
         shutil.rmtree(old)
 
 
@@ -71,13 +65,9 @@ def load_checkpoint(
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file in one move; `metadata` rides in its header."""
-    partial = path.with_suffix(".partial")
-    try:
+    """Write a safetensors file; `metadata` rides in its header."""
+    with whole_file(path) as partial:
         save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

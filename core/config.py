@@ -37,6 +37,7 @@ from core.section import (
     to_tuple,
 )
 from core.sizes import ANCHOR_SIZES
+from core.writing import write_text
 
 S = TypeVar("S", bound=Section)
 
@@ -330,10 +331,8 @@ def load_config(path: Path) -> RunConfig:
 
 def save_config(config: Section, folder: Path) -> None:
     """Write folder/config.yaml, from which the same config is read, in one move."""
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "config.partial"
-    partial.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    partial.replace(folder / "config.yaml")
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    write_text(folder / "config.yaml", text)
 
 
 def parse_config(values: Mapping[str, Any], where: str) -> RunConfig:

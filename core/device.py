@@ -9,7 +9,7 @@ from core.config import RunConfig, Runtime
 from core.errors import InputError
 from core.memory_types import TOKEN_TYPES
 
-# A weight and its two moments, in fp32 (`core.memory.bank.Table`).
+# A weight and its two moments, in fp32: of a bank (`core.memory.table.Rows`), or in a checkpoint.
 BYTES_A_PARAMETER = 12
 # Where a container's limit stands (cgroup version 2); the word "max" is no limit.
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")

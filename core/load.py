@@ -14,7 +14,7 @@ from core.dataset import dataset_folder
 from core.errors import InputError
 from core.identity import run_id, tree_fingerprint
 from core.memory.bank import BankPlace
-from core.model import BANK, Model, is_weight, resolve_precision
+from core.model import BANK_FOLDER, Model, is_weight, resolve_precision
 from core.prepare import prepare
 from core.record import read_record
 from core.retrieval.embedders import Embedder, load_embedder
@@ -32,7 +32,7 @@ def load_run(folder: Path, device: str = "cpu", asked: RunConfig | None = None) 
     check_same(saved_config(weights_file), config, weights_file, f"{folder}/config.yaml describes")
     if asked is not None:
         check_same(config, asked, folder, "the one asked for is")
-    bank = folder / BANK
+    bank = folder / BANK_FOLDER
     place = BankPlace(folder=bank) if bank.exists() else None
     model = Model(config, device, resolve_precision(config.train.precision, device), place)
     _fill(model, load_weights(weights_file), weights_file)
@@ -48,7 +48,7 @@ def load_routed(folder: Path, runtime: Runtime) -> tuple[Model, "Router"]:
     model = load_run(folder, runtime.device)
     data, tree = model.config.data, model.config.tree
     prepared = prepare(data, tree, runtime.cache, runtime.device).digest
-    trained_on = read_record(folder).data_digest
+    trained_on = read_record(folder / "record.json").data_digest
     if trained_on != prepared:
         raise InputError(
             f"{folder} was trained on data {trained_on}, {runtime.cache} holds {prepared}; give "

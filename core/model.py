@@ -14,7 +14,7 @@ from core.memory import create_bank, create_token_memory
 from core.memory.bank import BankPlace, Fetch
 from core.memory.base import Attached
 
-BANK = "bank"  # folder of a run whose bank lies on disk
+BANK_FOLDER = "bank"  # folder of a run whose bank lies on disk
 
 
 class Model:

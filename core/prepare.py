@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from core.retrieval.keys import window_keys
 from core.retrieval.random_tree import random_tree
 from core.retrieval.report import agreement, chance_agreement, leaf_sizes
 from core.retrieval.tree import ClusterTree
+from core.writing import whole_folder
 
 Arrays = dict[str, NDArray[Any]]
 HELD_OUT = ("validation", "test")
@@ -43,15 +43,18 @@ def prepare(data: DataConfig, tree: TreeConfig, cache: Path, device: str = "cpu"
 
 def _build(data: DataConfig, tree: TreeConfig, cache: Path, folder: Path, device: str) -> None:
     store = prepare_windows(data, cache)
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    embedder = new_embedder(tree, cache, device)
+    with whole_folder(folder) as partial:
+        _fill(store, data, tree, partial, new_embedder(tree, cache, device))
+
+
+def _fill(
+    store: WindowStore, data: DataConfig, tree: TreeConfig, folder: Path, embedder: Embedder
+) -> None:
     train = store.split("train")
     embedder.fit(train.key_texts(None))
     clusters = _clusters(tree, embedder, train)
-    clusters.save(partial / "tree.safetensors")
-    embedder.save(partial / "embedder")
+    clusters.save(folder / "tree.safetensors")
+    embedder.save(folder / "embedder")
 
     def paths(split: SplitWindows, prefix: float | None) -> NDArray[np.int32]:
         return clusters.route(embedder.embed(window_keys(split, tree, prefix)))
@@ -61,9 +64,8 @@ def _build(data: DataConfig, tree: TreeConfig, cache: Path, folder: Path, device
         arrays |= _held_out_arrays(name, store.split(name), paths, data, tree)
     arrays["token_bytes_v"] = store.token_bytes_v
     for name, array in arrays.items():
-        np.save(partial / f"{name}.npy", array)
-    (partial / "meta.json").write_text(json.dumps(_meta(arrays, clusters, store), indent=2))
-    partial.rename(folder)
+        np.save(folder / f"{name}.npy", array)
+    (folder / "meta.json").write_text(json.dumps(_meta(arrays, clusters, store), indent=2))
 
 
 def _clusters(tree: TreeConfig, embedder: Embedder, train: SplitWindows) -> ClusterTree:

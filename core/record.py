@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from core.errors import InputError
+from core.writing import write_text
 
 
 class Status(StrEnum):
@@ -153,24 +154,21 @@ def _typed(name: str, value: Any) -> Any:
     return int(value) if name in _WHOLE else float(value)
 
 
-def write_record(record: RunRecord, folder: Path) -> None:
-    """Write record.json in one move: from then on the run of `folder` is finished."""
-    partial = folder / "record.partial"
-    partial.write_text(json.dumps(record.__dict__))
-    partial.replace(folder / "record.json")
+def write_record(record: RunRecord, path: Path) -> None:
+    """Write a run's record.json: from then on the run is finished."""
+    write_text(path, json.dumps(record.__dict__))
 
 
-def read_record(folder: Path) -> RunRecord:
+def read_record(path: Path) -> RunRecord:
     """The record of a finished run. Raises InputError where there is none."""
     try:
-        return from_row(json.loads((folder / "record.json").read_text()))
+        return from_row(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: no record of a finished run ({error}); train it") from None
+        raise InputError(f"{path}: no record of a finished run ({error}); train it") from None
 
 
 def write_runs(frame: pd.DataFrame, path: Path) -> None:
-    """Write runs.csv, and columns.csv with units and meanings beside it, each in one move."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write runs.csv, and columns.csv with units and meanings beside it."""
     header = pd.DataFrame(
         {
             "column": COLUMNS,
@@ -183,10 +181,8 @@ def write_runs(frame: pd.DataFrame, path: Path) -> None:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table in one move."""
-    partial = path.with_suffix(".csv.partial")
-    frame.to_csv(partial, index=False)
-    partial.replace(path)
+    """Write a table whole."""
+    write_text(path, frame.to_csv(index=False))
 
 
 def read_runs(path: Path) -> pd.DataFrame:

@@ -41,7 +41,8 @@ def train_run(
 
 
 def _finished(folder: Path) -> RunRecord | None:
-    return read_record(folder) if (folder / "record.json").exists() else None
+    path = folder / "record.json"
+    return read_record(path) if path.exists() else None
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def _train(
 ) -> RunRecord:
     start = train_start(config, runtime, folder.parent)
     record = Trainer(config, runtime, folder, dataset, on_log, start).run()
-    write_record(record, folder)
+    write_record(record, folder / "record.json")
     return record
 
 

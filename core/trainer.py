@@ -23,10 +23,10 @@ from core.dataset import Dataset
 from core.evaluate import evaluate
 from core.memory.bank import BankPlace, Fetch
 from core.memory.optimizer import RowAdamW
-from core.model import BANK, Model, is_weight, resolve_precision
+from core.model import BANK_FOLDER, Model, is_weight, resolve_precision
 from core.optimizer import dense_optimizer, load_optimizer_state, optimizer_state
 from core.outcome import Outcome, make_record
-from core.record import RunRecord, Status
+from core.record import RunRecord, Status, write_csv
 from core.schedule import rate
 
 WEIGHTS = "model.safetensors"
@@ -202,9 +202,7 @@ class Trainer:
             self.model.bank.roll_back(self.step)
 
     def _write_curve(self) -> None:
-        partial = self.folder / "curve.csv.partial"
-        pd.DataFrame(self.progress["curve"]).to_csv(partial, index=False)
-        partial.replace(self.folder / "curve.csv")
+        write_csv(pd.DataFrame(self.progress["curve"]), self.folder / "curve.csv")
 
     def _save_weights(self) -> None:
         weights = {name: x for name, x in self.model.state().items() if is_weight(name)}
@@ -229,5 +227,5 @@ class _Clock:
 def _bank_place(runtime: Runtime, folder: Path) -> BankPlace:
     """Where the bank of a run lies: beside the anchor, in host memory, or in the run's folder."""
     if runtime.bank == "disk":
-        return BankPlace(folder=folder / BANK)
+        return BankPlace(folder=folder / BANK_FOLDER)
     return BankPlace(device="cpu" if runtime.bank == "host" else runtime.device)

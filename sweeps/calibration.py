@@ -5,6 +5,7 @@ import platform
 from pathlib import Path
 
 from core.config import RunConfig, Runtime
+from core.writing import write_text
 from sweeps.names import anchor_name
 from sweeps.pace import work
 from sweeps.status import Standing
@@ -25,10 +26,7 @@ def calibrate(found: list[Standing], store: Store) -> None:
     from core.calibrate import measure_rate  # torch: seconds
 
     rates[_kind(config)] = measure_rate(config, Runtime(results=store.results))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(rates))
-    partial.replace(path)
+    write_text(path, json.dumps(rates))
 
 
 def _middle(found: list[Standing]) -> RunConfig | None:

@@ -40,8 +40,6 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
     "MALLOC_TOP_PAD_": "268435456",
 }
-
-
 NODES_EVERY = 5.0  # seconds between looks at Ray's nodes
 
 
@@ -165,15 +163,7 @@ class _Relay(tune.Callback):  # type: ignore[misc]
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Between two steps a sweep can be stopped."""
         self.interruption.check()
-        self.check_nodes()
-
-    def check_nodes(self) -> None:
-        """Raises ConnectionError where every node has died: Ray itself would wait for ever."""
-        if time.monotonic() < self.nodes_seen + NODES_EVERY:
-            return
-        if not any(node["Alive"] for node in ray.nodes()):
-            raise ConnectionError("Ray has lost every node")
-        self.nodes_seen = time.monotonic()
+        self._check_nodes()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker has the trial."""
@@ -203,6 +193,14 @@ class _Relay(tune.Callback):  # type: ignore[misc]
         """Its worker died once too often."""
         cause = f"the worker died {RETRIES + 1} times: {_last_line(trial)}"
         self._finish(self._ours(trial), cause)
+
+    def _check_nodes(self) -> None:
+        """Raises ConnectionError where every node has died: Ray itself would wait for ever."""
+        if time.monotonic() < self.nodes_seen + NODES_EVERY:
+            return
+        if not any(node["Alive"] for node in ray.nodes()):
+            raise ConnectionError("Ray has lost every node")
+        self.nodes_seen = time.monotonic()
 
     def _finish(self, ours: Trial, cause: str) -> None:
         record = self.store.record(ours.run_id) or self.store.write_failure(ours, cause)

@@ -1,12 +1,11 @@
 """What a run takes of a machine, from its config alone, and whether the machine has it."""
 
 import os
-import shutil
 from collections.abc import Sequence
 
 from core.accounting import count_parameters
 from core.config import RunConfig
-from core.device import memory_bytes
+from core.device import BYTES_A_PARAMETER, free_bytes, memory_bytes
 from core.errors import InputError
 from sweeps.grid import Grid, Trial
 from sweeps.store import Store
@@ -14,7 +13,6 @@ from sweeps.store import Store
 # Bytes.
 PROCESS = 600_000_000  # Python with torch before there is a model: measured, torch 2.13 on a CPU
 DENSE = 16  # a parameter of the anchor: weight, gradient and two moments in fp32
-STORED = 12  # a parameter of the bank, or of a checkpoint: weight and two moments
 WEIGHT = 4
 CHECKPOINTS = 3  # the two that are kept, and the next one while it is written
 FILES = 50_000  # curve, config and record of a run
@@ -23,7 +21,7 @@ FILES = 50_000  # curve, config and record of a run
 def memory_needed(config: RunConfig) -> int:
     """Bytes of a worker that trains the run: state, fetched rows with gradients, activations."""
     counts, train = count_parameters(config), config.train
-    state = DENSE * (counts.anchor + counts.embed) + STORED * counts.bank
+    state = DENSE * (counts.anchor + counts.embed) + BYTES_A_PARAMETER * counts.bank
     rows = 2 * WEIGHT * min(counts.bank, counts.fetched * train.batch_size)
     return PROCESS + state + rows + _activations(config)
 
@@ -39,7 +37,7 @@ def _activations(config: RunConfig) -> int:
 
 def disk_needed(config: RunConfig) -> int:
     """Bytes of a run's folder while it trains: checkpoints, weights and tables."""
-    return count_parameters(config).total * (CHECKPOINTS * STORED + WEIGHT) + FILES
+    return count_parameters(config).total * (CHECKPOINTS * BYTES_A_PARAMETER + WEIGHT) + FILES
 
 
 def refuse_what_cannot_fit(grid: Grid, pending: Sequence[Trial], store: Store) -> None:
@@ -51,7 +49,7 @@ def refuse_what_cannot_fit(grid: Grid, pending: Sequence[Trial], store: Store) -
         for trial in pending:
             _check_memory(grid, trial, memory_bytes("cpu"))
     needed = sum(disk_needed(trial.config) for trial in pending)
-    free = shutil.disk_usage(_existing(store)).free
+    free = free_bytes(store.results)
     if needed > free:
         raise InputError(
             f"{grid.path}: {len(pending)} runs need about {gibibytes(needed)} of disk, "
@@ -67,13 +65,6 @@ def _check_memory(grid: Grid, trial: Trial, held: int) -> None:
             f"memory, this machine has {gibibytes(held)}; give a smaller anchor, memory or "
             "train.batch_size, or raise train.accumulate"
         )
-
-
-def _existing(store: Store) -> str:
-    folder = store.results
-    while not folder.exists():
-        folder = folder.parent
-    return str(folder)
 
 
 def gibibytes(number: float) -> str:

@@ -5,7 +5,6 @@ results/runs/<run id>/failure.json   why the last attempt failed; the next sweep
 results/<grid>/runs.csv              the grid's table, collected from both
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -14,14 +13,24 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
 from core.accounting import count_parameters, training_flops_per_token
 from core.errors import InputError
-from core.record import COLUMNS, RunRecord, Status, from_row, read_runs, to_frame, write_runs
+from core.record import (
+    COLUMNS,
+    RunRecord,
+    Status,
+    from_row,
+    read_record,
+    read_runs,
+    to_frame,
+    write_csv,
+    write_record,
+    write_runs,
+)
 from sweeps.grid import RESERVED, Grid, Trial
 
 DELIVERED = "delivered"  # empty file in a run's folder
@@ -42,12 +51,12 @@ class Store:
     def record(self, run_id: str) -> RunRecord | None:
         """The record of a finished run, none if it is not finished."""
         own = self.run_folder(run_id) / "record.json"
-        return _read_record(own) if own.exists() else self._tabled.get(run_id)
+        return read_record(own) if own.exists() else self._tabled.get(run_id)
 
     def failure(self, run_id: str) -> RunRecord | None:
         """Why the last attempt at an unfinished run failed."""
         path = self.run_folder(run_id) / "failure.json"
-        return _read_record(path) if path.exists() else None
+        return read_record(path) if path.exists() else None
 
     def write_failure(self, trial: Trial, cause: str) -> RunRecord:
         """Keep the cause of a failed attempt."""
@@ -70,7 +79,7 @@ class Store:
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         with suppress(OSError):  # on a full disk the cause is still shown and tracked
-            _write_json(self.run_folder(trial.run_id) / "failure.json", record.__dict__)
+            write_record(record, self.run_folder(trial.run_id) / "failure.json")
         return record
 
     @contextmanager
@@ -131,7 +140,7 @@ class Store:
             curves = self._curves(table["run_id"].unique())
             self._keep_dropped(path, set(table["run_id"]))
             write_runs(table, path)
-            _write_csv(curves, folder / "curves.csv")
+            write_csv(curves, folder / "curves.csv")
             shutil.copyfile(grid.path, folder / "grid.yaml")
         return table
 
@@ -144,7 +153,7 @@ class Store:
         for run_id, record in _table_records(path) if path.exists() else ():
             target = self.run_folder(run_id) / "record.json"
             if run_id not in kept and not target.exists():
-                _write_json(target, record.__dict__)
+                write_record(record, target)
 
     @cached_property
     def _tabled(self) -> dict[str, RunRecord]:
@@ -203,20 +212,3 @@ def _same_runs(table: pd.DataFrame, written: pd.DataFrame) -> bool:
         return False
     keys = ["run_id", "arm", "status", "cause", "finished"]
     return bool((table[keys].to_numpy() == written[keys].to_numpy()).all())
-
-
-def _read_record(path: Path) -> RunRecord:
-    return from_row(json.loads(path.read_text()))
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content))
-    partial.replace(path)
-
-
-def _write_csv(frame: pd.DataFrame, path: Path) -> None:
-    partial = path.with_suffix(".csv.partial")
-    frame.to_csv(partial, index=False)
-    partial.replace(path)

@@ -9,7 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("core", "sweeps", "analysis")
-FROM_CORE = {"core.record", "core.accounting", "core.errors"}  # what analysis may use
+FROM_CORE = {
+    "core.record",
+    "core.accounting",
+    "core.errors",
+    "core.writing",
+}  # what analysis may use
 
 
 def imports(path: Path) -> set[str]:

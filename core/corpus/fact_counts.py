@@ -16,6 +16,7 @@ from core.corpus.prepare import prepare_windows
 from core.corpus.progress import follow
 from core.corpus.windows import SplitWindows
 from core.identity import digest, windows_fingerprint
+from core.writing import write_text
 
 # Raise when counting gives other numbers for the same text.
 COUNTS_VERSION = 1
@@ -55,9 +56,7 @@ def count_facts(probe: Probe, data: DataConfig, cache: Path) -> FactCounts:
     with FileLock(file.with_suffix(".lock")):
         if not file.exists():
             counts = _count(probe, prepare_windows(data, cache).split("train"))
-            partial = file.with_suffix(".partial")
-            partial.write_text(json.dumps(asdict(counts)))
-            partial.replace(file)
+            write_text(file, json.dumps(asdict(counts)))
     return FactCounts(**json.loads(file.read_text()))
 
 

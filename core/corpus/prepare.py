@@ -1,12 +1,11 @@
 """From `data` in a config to windows on disk, made once and found again by their fingerprint."""
 
 import dataclasses
-import fcntl
 import json
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -28,6 +28,7 @@ from core.corpus.tokenizer import load_tokenizer, token_bytes, train_tokenizer
 from core.corpus.windows import SplitWindows, SplitWriter, lm_text
 from core.errors import InputError
 from core.identity import windows_fingerprint
+from core.writing import whole_folder
 
 _BATCH = 1_000  # documents encoded at once
 
@@ -68,31 +69,17 @@ def prepare_windows(data: DataConfig, cache: Path) -> WindowStore:
     """
     folder = cache / windows_fingerprint(data)
     if not folder.exists():
-        with _alone(folder.with_suffix(".lock")):
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
             if not folder.exists():
                 _build(data, cache, folder)
     return WindowStore(folder)
 
 
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time; the system gives the lock back when its holder dies."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _build(data: DataConfig, cache: Path, folder: Path) -> None:
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
+    with whole_folder(folder) as partial:
         meta = _fill(data, cache, partial)
         (partial / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fill(data: DataConfig, cache: Path, folder: Path) -> dict[str, Any]:

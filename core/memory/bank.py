@@ -101,20 +101,17 @@ class Bank:
     def read_ahead(self, path_bl: Tensor) -> None:
         """Begin to read the rows that the next batch will fetch, where that takes time."""
         for level, table in self.tables.items():
-            if isinstance(table, DiskTable):
-                table.read_ahead(path_bl[:, level].unique().cpu())
+            table.read_ahead(path_bl[:, level])
 
     def checkpoint(self, step: int, oldest: int) -> None:
         """Files can go back here, and to checkpoints down to that of step `oldest`."""
         for table in self.tables.values():
-            if isinstance(table, DiskTable):
-                table.checkpoint(step, oldest)
+            table.checkpoint(step, oldest)
 
     def roll_back(self, step: int) -> None:
         """Files to what they held at the checkpoint of `step`; 0 is the beginning."""
         for table in self.tables.values():
-            if isinstance(table, DiskTable):
-                table.roll_back(step)
+            table.roll_back(step)
 
     def resident(self) -> dict[int, ResidentTable]:
         """The tables that lie in memory."""

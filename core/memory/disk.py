@@ -50,9 +50,8 @@ class DiskTable(Table):
             records = self.worker.submit(self._load, ids).result()
         return Rows(*(torch.from_numpy(records[name].copy()) for name in (*PARTS, "steps")))
 
-    def read_ahead(self, ids_u: Tensor) -> None:
-        """Begin to read the rows of the next `read`."""
-        ids = ids_u.numpy()
+    def read_ahead(self, ids_b: Tensor) -> None:
+        ids = ids_b.unique().cpu().numpy()
         self.ahead = ids, self.worker.submit(self._load, ids)
 
     def write(self, ids_u: Tensor, rows: Rows) -> None:
@@ -65,15 +64,10 @@ class DiskTable(Table):
         self.writing = self.worker.submit(self._store, ids, records)
 
     def checkpoint(self, step: int, oldest: int) -> None:
-        """`roll_back` can return here, and to checkpoints down to that of step `oldest`."""
         self._finish_writing()
         self.journal.start(step, oldest)
 
     def roll_back(self, step: int) -> None:
-        """To what the table held at the checkpoint of `step`; 0 is the beginning.
-
-        A run calls it before it trains, for the process before it may have died after a checkpoint.
-        """
         if step == 0:
             os.ftruncate(self.file, 0)
             os.ftruncate(self.file, self.file_size)

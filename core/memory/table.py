@@ -46,6 +46,21 @@ class Table(ABC):
     def write(self, ids_u: Tensor, rows: Rows) -> None:
         """Put rows in their places."""
 
+    @abstractmethod
+    def read_ahead(self, ids_b: Tensor) -> None:
+        """Begin to read the rows, each needed once, that `read` will be asked for next."""
+
+    @abstractmethod
+    def checkpoint(self, step: int, oldest: int) -> None:
+        """`roll_back` can return here, and to checkpoints down to that of step `oldest`."""
+
+    @abstractmethod
+    def roll_back(self, step: int) -> None:
+        """To what the table held at the checkpoint of `step`; 0 is the beginning.
+
+        A run calls it before it trains, for the process before it may have died after a checkpoint.
+        """
+
 
 class ResidentTable(Table):
     """All rows in memory, on one device: rows, first, second [n, size], steps [n]."""
@@ -72,6 +87,15 @@ class ResidentTable(Table):
     def write(self, ids_u: Tensor, rows: Rows) -> None:
         for part, new in zip(self.state().values(), vars(rows).values(), strict=True):
             part.detach().index_copy_(0, ids_u, new)
+
+    def read_ahead(self, ids_b: Tensor) -> None:
+        """Nothing: memory is at hand."""
+
+    def checkpoint(self, step: int, oldest: int) -> None:
+        """Nothing: a checkpoint of the run holds the whole table."""
+
+    def roll_back(self, step: int) -> None:
+        """Nothing, as above."""
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor by name, without copies, in the order of `Rows`."""

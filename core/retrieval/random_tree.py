@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from core.retrieval.tree import ClusterTree
 from core.retrieval.vectors import normalise
+from core.writing import write_text
 
 
 class HashEmbedder:
@@ -42,10 +43,8 @@ class HashEmbedder:
         return children
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / ".hash.json.partial"
-        partial.write_text(json.dumps({"branching": self.branching, "seed": self.seed}))
-        partial.replace(folder / "hash.json")
+        settings = {"branching": self.branching, "seed": self.seed}
+        write_text(folder / "hash.json", json.dumps(settings))
 
     @classmethod
     def load(cls, folder: Path) -> "HashEmbedder":

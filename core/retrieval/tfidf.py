@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -17,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from core.errors import InputError
 from core.retrieval.vectors import batched, normalise
+from core.writing import whole_folder
 
 FEATURES = 40_000  # most frequent words kept
 FIT_SAMPLE = 60_000  # texts that words, their weights and the components are fitted on
@@ -64,19 +64,16 @@ class TfidfEmbedder:
         return normalise(vectors_nd)
 
     def save(self, folder: Path) -> None:
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
         words = self._vectorizer.get_feature_names_out().tolist()
         settings = {"dimensions": self.dimensions, "seed": self.seed, "words": words}
-        (partial / "words.json").write_text(json.dumps(settings), encoding="utf-8")
         tensors = {
             "idf_v": self._vectorizer.idf_,
             "components_vd": self._components_vd,
             "mean_d": self._mean_d,
         }
-        save_file(tensors, partial / "weights.safetensors")
-        partial.rename(folder)
+        with whole_folder(folder) as partial:
+            (partial / "words.json").write_text(json.dumps(settings), encoding="utf-8")
+            save_file(tensors, partial / "weights.safetensors")
 
     @classmethod
     def load(cls, folder: Path) -> "TfidfEmbedder":

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from core.errors import InputError
 from core.retrieval.kmeans import TooFewDistinctError, Vectors, kmeans, nearest
+from core.writing import whole_file
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,9 @@ class ClusterTree:
         return path_nl
 
     def save(self, file: Path) -> None:
-        """Write the centroids as safetensors, in one move."""
-        partial = file.with_name(f".{file.name}.partial")
-        save_file({f"level_{i}": level for i, level in enumerate(self.levels)}, partial)
-        partial.replace(file)
+        """Write the centroids as safetensors."""
+        with whole_file(file) as partial:
+            save_file({f"level_{i}": level for i, level in enumerate(self.levels)}, partial)
 
     @classmethod
     def load(cls, file: Path) -> "ClusterTree":

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from core.retrieval.minilm import read_package, refuse_other_weights, weights_digest
 from core.retrieval.vectors import batched, normalise
+from core.writing import write_text
 
 TABLE = "embeddings.word_embeddings.weight"
 BATCH = 8_192  # texts embedded at once
@@ -56,10 +57,7 @@ class WordVectorEmbedder:
 
     def save(self, folder: Path) -> None:
         """Write which weights were used; they themselves stay in the package."""
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / ".words.json.partial"
-        partial.write_text(json.dumps({"weights": self.weights_digest}))
-        partial.replace(folder / "words.json")
+        write_text(folder / "words.json", json.dumps({"weights": self.weights_digest}))
 
     @classmethod
     def load(cls, folder: Path, package: Path) -> "WordVectorEmbedder":

@@ -53,6 +53,26 @@ def test_paired_difference_to_dense_at_equal_runtime() -> None:
     np.testing.assert_allclose(table["difference"], truth, atol=5e-3)
 
 
+def test_dense_runs_packed_by_another_tree_are_left_out_or_named() -> None:
+    frame = exact()
+    dense = frame[frame["memory_type"] == "none"]
+    moved = dense.assign(embedder="random", loss_test_prefix=dense["loss_test_prefix"] + 0.04)
+    rest = frame[frame["memory_type"] != "none"]
+    fair = paired_differences(frame, "ffn", EQUAL_RUNTIME, "loss_test_prefix")
+    assert fair["packed_alike"].all()
+    both = pd.concat([moved, frame])
+    pd.testing.assert_frame_equal(
+        paired_differences(both, "ffn", EQUAL_RUNTIME, "loss_test_prefix"), fair
+    )
+    pd.testing.assert_frame_equal(
+        multipliers(both, "loss_test_prefix"), multipliers(frame, "loss_test_prefix")
+    )
+    other = pd.concat([moved, rest])
+    unfair = paired_differences(other, "ffn", EQUAL_RUNTIME, "loss_test_prefix")
+    assert not unfair["packed_alike"].any()
+    np.testing.assert_allclose(unfair["difference"], fair["difference"] - 0.04)
+
+
 def test_smallest_detectable_effect_against_simulation() -> None:
     """A true effect of that size is found in 80 % of studies."""
     rng = np.random.default_rng(0)

@@ -106,7 +106,7 @@ def test_a_grid_gives_one_table_of_its_runs(
 ) -> None:
     grid = results / "small"
     dense = train(fact_config(corpus, train=TRAINING, memory=MEMORIES["none"]), results)
-    frame = to_frame([read_record(folder), read_record(dense)])
+    frame = to_frame([read_record(path / "record.json") for path in (folder, dense)])
     elsewhere = frame.iloc[:1].assign(run_id="0" * 12)
     failed = frame.iloc[:1].assign(run_id="1" * 12, status="failed")
     write_runs(pd.concat([frame, elsewhere, failed]), grid / "runs.csv")
@@ -137,7 +137,7 @@ def test_merge(corpus: Path, results: Path, capsys: pytest.CaptureFixture[str]) 
     merged = results / "merged"
     assert run(results, "merge", merged, *parts) == 0
     assert "done: " in capsys.readouterr().out
-    whole, found = read_record(one), read_record(merged)
+    whole, found = (read_record(path / "record.json") for path in (one, merged))
     assert found.run_id == whole.run_id and found.tokens == whole.tokens
     assert found.loss_test_prefix == pytest.approx(whole.loss_test_prefix, abs=1e-4)
     weights = load_weights(merged / "model.safetensors")

@@ -53,9 +53,9 @@ def test_runs_that_the_disk_cannot_hold_are_refused(
     usage = namedtuple("usage", "total used free")
     needed = sum(disk_needed(trial.config) for trial in grid.trials)
     store = Store(tmp_path / "results" / "inner")
-    monkeypatch.setattr("sweeps.needs.shutil.disk_usage", lambda path: usage(0, 0, needed))
+    monkeypatch.setattr("core.device.shutil.disk_usage", lambda path: usage(0, 0, needed))
     refuse_what_cannot_fit(grid, grid.trials, store)
-    monkeypatch.setattr("sweeps.needs.shutil.disk_usage", lambda path: usage(0, 0, needed - 1))
+    monkeypatch.setattr("core.device.shutil.disk_usage", lambda path: usage(0, 0, needed - 1))
     with pytest.raises(InputError, match=r"tiny\.yaml: 4 runs need about .* of disk"):
         refuse_what_cannot_fit(grid, grid.trials, store)
 

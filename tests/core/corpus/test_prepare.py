@@ -106,7 +106,7 @@ def test_the_same_text_elsewhere_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_build_cut_short_does_not_count(tmp_path: Path) -> None:
     data = config(corpus(tmp_path / "text"))
-    partial = tmp_path / "cache" / f"{windows_fingerprint(data)}.partial"
+    partial = tmp_path / "cache" / f".{windows_fingerprint(data)}.partial"
     (partial / "train").mkdir(parents=True)
     (partial / "train" / "tokens.npy").write_bytes(b"half")
     store = prepare_windows(data, tmp_path / "cache")
