@@ -76,9 +76,9 @@ def _deliver_and_run(
     total = len({trial.run_id for trial in grid.trials})
     watchers = (open_progress(pending, total), tracker)
     try:
-        with _ray(interruption):
+        with _scratch() as scratch, _ray(interruption):
             relay = _Relay(pending, store, watchers, interruption)
-            _run(pending, relay, *_resources(store, options))
+            _run(pending, relay, scratch, *_resources(store, options))
     finally:
         for watcher in watchers:
             watcher.close()
@@ -121,28 +121,35 @@ def _slot(settings: dict[str, Any]) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([settings["trial"]["slot"]])
 
 
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """For what Ray keeps of an experiment: of no use to us, records and checkpoints are ours."""
+    return tempfile.TemporaryDirectory(prefix="memscale-", ignore_cleanup_errors=True)
+
+
 def _run(
-    pending: Sequence[Trial], relay: "_Relay", runtime: Runtime, share: dict[str, float]
+    pending: Sequence[Trial],
+    relay: "_Relay",
+    scratch: str,
+    runtime: Runtime,
+    share: dict[str, float],
 ) -> None:
-    # What Ray keeps of an experiment is of no use to us: records and checkpoints are ours.
-    with tempfile.TemporaryDirectory(prefix="memscale-") as scratch:
-        tune.Tuner(
-            tune.with_resources(run_trial, _slot),
-            param_space={"trial": tune.grid_search(list(_settings(pending, runtime, share)))},
-            tune_config=tune.TuneConfig(
-                scheduler=InOrder(),
-                reuse_actors=True,
-                trial_name_creator=_run_id,
-                trial_dirname_creator=_run_id,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=scratch,
-                callbacks=[relay],
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                verbose=0,
-            ),
-        ).fit()
+    tune.Tuner(
+        tune.with_resources(run_trial, _slot),
+        param_space={"trial": tune.grid_search(list(_settings(pending, runtime, share)))},
+        tune_config=tune.TuneConfig(
+            scheduler=InOrder(),
+            reuse_actors=True,
+            trial_name_creator=_run_id,
+            trial_dirname_creator=_run_id,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=scratch,
+            callbacks=[relay],
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    ).fit()
 
 
 class _Relay(tune.Callback):  # type: ignore[misc]
