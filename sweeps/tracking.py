@@ -209,10 +209,14 @@ class Tracker:
         return [{str(name): value for name, value in row.items()} for row in rows]
 
     def _log_record(self, mlflow_id: str, record: RunRecord) -> None:
-        """The same time whenever it is sent, so that MLflow knows a second sending for the same."""
+        """The same time whenever it is sent, so that MLflow knows a second sending for the same.
+
+        A failed attempt has a cause and no figures: those of the one that ends well are enough.
+        """
         at = _ended(record)
         row = {name: getattr(record, name) for name in COLUMNS if name not in ("grid", "arm")}
-        metrics = [Metric(k, float(v), at, 0) for k, v in row.items() if _measured(v)]
+        figures = row if record.status != Status.FAILED else {}
+        metrics = [Metric(k, float(v), at, 0) for k, v in figures.items() if _measured(v)]
         tags = [RunTag(k, str(v)) for k, v in row.items() if isinstance(v, str) and v]
         self.client.log_batch(mlflow_id, metrics=metrics, tags=tags)
 

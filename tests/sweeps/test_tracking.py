@@ -97,10 +97,12 @@ def test_a_failed_run_is_failed_until_it_is_tried_again(grid: Grid, store: Store
     assert (run.info.status, run.data.tags["cause"]) == ("FAILED", "disk full")
     tracker.start(trial)
     finish(store, trial)
-    tracker.finish(trial, record_of(trial))
+    tracker.finish(trial, record_of(trial, finished="2026-01-03T00:00:00+00:00"))
     [run] = runs(store)
     assert (run.info.status, run.data.tags["status"]) == ("FINISHED", "done")
     assert "cause" not in run.data.tags
+    history = tracker.client.get_metric_history(run.info.run_id, "n_anchor")
+    assert len(history) == 1  # of the attempt that ended well
 
 
 def test_a_tracker_out_of_reach_stops_nothing_and_is_told_when_it_answers(
