@@ -52,8 +52,9 @@ sweep: $(INSTALLED) ## run what is not finished of GRID: starts, resumes, widens
 	@$(BIN)/python -m sweeps run $(strip_grid) $(options) $(device)
 
 .PHONY: plots
-plots: $(INSTALLED) ## fit the runs of GRID and draw RESULTS/GRID/report.html
+plots: $(INSTALLED) ## fit the runs of GRID, draw RESULTS/GRID/report.html, log it in MLflow
 	@$(BIN)/python -m analysis plots $(strip_grid) --results "$(strip $(RESULTS))"
+	@$(BIN)/python -m sweeps publish $(strip_grid) --results "$(strip $(RESULTS))"
 
 .PHONY: probe
 probe: $(INSTALLED) ## ask every finished run of GRID for facts; make plots then draws recall by frequency

@@ -1,7 +1,8 @@
-"""Commands: run, status, dry-run. Bad input is one line and exit status 2; nothing starts."""
+"""Commands: run, status, dry-run, publish. Bad input is one line and exit status 2."""
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 all finished, 1 some runs failed, 2 bad input, 130 stopped."""
     given = _parser().parse_args(arguments)
     try:
+        if given.command == "publish":
+            return _publish(given)
         grid = load_grid(given.grid, given.seeds)
         store = Store(given.results)
         if given.command == "run":
@@ -40,9 +43,11 @@ def _parser() -> argparse.ArgumentParser:
     plan = commands.add_parser("dry-run", help="what would run, and its cost")
     for command in (status, plan):
         command.add_argument("--json", action="store_true", help="for programs")
-    for command in (run, status, plan):
+    publish = commands.add_parser("publish", help="log the report of a grid in MLflow")
+    for command in (run, status, plan, publish):
         command.add_argument("grid", help="a grid's name, or the path of its .yaml file")
         command.add_argument("--results", type=Path, default=Path("results"))
+    for command in (run, status, plan):
         command.add_argument("--seeds", type=int, help="number of seeds, in place of the grid's")
     return parser
 
@@ -54,6 +59,14 @@ def _print(grid: Grid, store: Store, given: argparse.Namespace) -> None:
         refuse_what_cannot_fit(grid, store.pending(grid), store)
         described, show = describe_plan(grid, store, measure=not given.json), show_plan
     print(json.dumps(described, indent=2) if given.json else show(described))
+
+
+def _publish(given: argparse.Namespace) -> int:
+    if "MLFLOW_TRACKING_URI" in os.environ or (given.results / "mlflow.db").exists():
+        from sweeps.publish import publish  # MLflow: seconds
+
+        publish(Path(given.grid).stem, given.results)
+    return 0
 
 
 def _run(grid: Grid, store: Store, given: argparse.Namespace) -> int:
