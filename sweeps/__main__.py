@@ -8,15 +8,15 @@ from pathlib import Path
 
 from core.errors import InputError
 from sweeps.grid import Grid, load_grid
+from sweeps.interruption import Interrupted
 from sweeps.needs import refuse_what_cannot_fit
 from sweeps.plan import describe_plan, show_plan
 from sweeps.status import describe_status, show_status
-from sweeps.stopping import Stopped
 from sweeps.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 all finished, 1 some runs failed, 2 bad input, 130 stopped."""
+    """Exit status: 0 all finished, 1 some runs failed, 2 bad input, 130 interrupted."""
     given = _parser().parse_args(arguments)
     try:
         if given.command == "publish":
@@ -84,10 +84,12 @@ def _launch(grid: Grid, store: Store, given: argparse.Namespace) -> int:
 
     try:
         launch(grid, store, Options(given.device, given.gpu_share, given.checkpoint_seconds))
-    except Stopped:
+    except Interrupted:
         total = len({trial.run_id for trial in grid.trials})
         done = total - len(Store(store.results).pending(grid))
-        print(f"stopped; {done} of {total} done; run the same command to go on", file=sys.stderr)
+        print(
+            f"interrupted; {done} of {total} done; run the same command to go on", file=sys.stderr
+        )
         return 130
     except OSError as error:
         print(f"error: {error}; mend this and run the same command to go on", file=sys.stderr)

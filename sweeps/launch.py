@@ -23,11 +23,11 @@ from core.config import Runtime
 from core.errors import InputError
 from core.prepare import prepare
 from sweeps.grid import Grid, Trial
+from sweeps.interruption import Interruption, interruptible, unguarded
 from sweeps.needs import reserved
 from sweeps.pace import work
 from sweeps.progress import Watcher, open_progress
 from sweeps.scheduling import InOrder
-from sweeps.stopping import Interruption, stoppable, unguarded
 from sweeps.store import Store
 from sweeps.tracking import Tracker
 from sweeps.trial import run_trial, trial_settings
@@ -55,9 +55,9 @@ class Options:
 def launch(grid: Grid, store: Store, options: Options) -> None:
     """Run what is pending of a grid to its end and write its table.
 
-    Raises InputError where the data cannot be prepared, Stopped when interrupted.
+    Raises InputError where the data cannot be prepared, Interrupted when interrupted.
     """
-    with stoppable() as interruption:
+    with interruptible() as interruption:
         try:
             _deliver_and_run(grid, store, interruption, options)
         finally:
@@ -168,7 +168,7 @@ class _Relay(tune.Callback):  # type: ignore[misc]
         self.nodes_seen = time.monotonic()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Between two steps a sweep can be stopped."""
+        """Between two steps a sweep can be interrupted."""
         self.interruption.check()
         self._check_nodes()
 

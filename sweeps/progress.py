@@ -27,7 +27,7 @@ class Watcher(Protocol):
         """It is done, diverged or failed."""
 
     def close(self) -> None:
-        """The sweep ends; what still runs was stopped."""
+        """The sweep ends; what still runs was interrupted."""
 
 
 class Pace:

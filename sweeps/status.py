@@ -15,7 +15,7 @@ from sweeps.pace import DEFAULT_FLOPS_PER_SECOND, measured_rate, show_seconds, w
 from sweeps.store import Store
 from sweeps.text import text_table
 
-STATES = ("done", "running", "diverged", "failed", "stopped", "to do")
+STATES = ("done", "running", "diverged", "failed", "interrupted", "to do")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def _standing(trial: Trial, store: Store) -> Standing:
         return Standing(trial, "running", None)
     if failure := store.failure(trial.run_id):
         return Standing(trial, "failed", failure)
-    return Standing(trial, "stopped" if (folder / "checkpoints").is_dir() else "to do", None)
+    return Standing(trial, "interrupted" if (folder / "checkpoints").is_dir() else "to do", None)
 
 
 def _locked(path: Path) -> bool:

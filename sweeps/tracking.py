@@ -82,7 +82,7 @@ class Tracker:
         self._send()
 
     def close(self) -> None:
-        """What still runs was stopped."""
+        """What still runs was interrupted."""
         self.ended += [(trial, None) for trial in self.running.values()]
         self.running, self.quiet_until = {}, 0.0
         self._send()

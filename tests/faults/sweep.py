@@ -67,7 +67,7 @@ class Sweep:
         )
 
     def reach_training(self) -> None:
-        """Return while a trial trains; start what stopped and widen what is finished."""
+        """Return while a trial trains; start what ended and widen what is finished."""
         limit = time.monotonic() + PATIENCE
         while not (self.driver and self.workers()):
             assert time.monotonic() < limit, self.last_lines()

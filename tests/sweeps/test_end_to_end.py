@@ -110,7 +110,7 @@ def test_interrupted_it_says_how_to_go_on(
         time.sleep(0.05)
     os.killpg(start[0].pid, signal.SIGINT)
     printed = start[0].communicate()[0]
-    assert "stopped; 0 of 4 done; run the same command to go on" in printed
+    assert "interrupted; 0 of 4 done; run the same command to go on" in printed
     assert start[0].returncode == 130
     assert Store(results).pending(load_grid(str(tiny)))
     assert {status for _, status in tracked(results)[0]} == {"KILLED"}

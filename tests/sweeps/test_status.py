@@ -23,15 +23,15 @@ from tests.sweeps.test_store import finish
 
 def test_every_state_is_told_apart(tiny: Path, tmp_path: Path) -> None:
     grid, store = load_grid(str(tiny), seeds=3), Store(tmp_path / "results")
-    done, diverged, failed, running, stopped, _ = grid.trials
+    done, diverged, failed, running, interrupted, _ = grid.trials
     finish(store, done)
     finish(store, diverged, status="diverged", cause="loss nan")
     store.write_failure(failed, "OSError: disk full")
-    (store.run_folder(stopped.run_id) / "checkpoints").mkdir(parents=True)
+    (store.run_folder(interrupted.run_id) / "checkpoints").mkdir(parents=True)
     store.run_folder(running.run_id).mkdir()
     with FileLock(store.run_folder(running.run_id) / "lock"):
         states = [s.state for s in standings(grid, store)]
-    assert states == ["done", "diverged", "failed", "running", "stopped", "to do"]
+    assert states == ["done", "diverged", "failed", "running", "interrupted", "to do"]
     described = describe_status(grid, store)
     assert described["counts"]["running"] == 0  # the lock is free: it was killed before it saved
     assert described["runs"][2]["cause"] == "OSError: disk full"

@@ -12,8 +12,8 @@ from core.config import Runtime
 from core.errors import InputError
 from sweeps import trial as trials
 from sweeps.grid import Trial, load_grid
+from sweeps.interruption import interruptible
 from sweeps.launch import _Relay
-from sweeps.stopping import stoppable
 from sweeps.store import Store
 from sweeps.trial import Reports, run_trial, trial_settings
 
@@ -86,7 +86,7 @@ def test_a_sweep_without_a_living_node_ends(
     """Ray would wait for ever for a node that may come."""
     monkeypatch.setattr("sweeps.launch.NODES_EVERY", 0.0)
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": state} for state in alive])
-    with stoppable() as interruption:
+    with interruptible() as interruption:
         relay = _Relay([], Store(tmp_path), [], interruption)
         if ends:
             with pytest.raises(ConnectionError, match="Ray has lost every node"):

@@ -1,4 +1,4 @@
-"""How a sweep is stopped from outside."""
+"""How a sweep is interrupted from outside."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(KeyboardInterrupt):
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM: what was running goes on from its checkpoint next time."""
 
 
@@ -28,12 +28,12 @@ class Interruption:
             signal.signal(other, signal.SIG_IGN)
         self.asked = True
         if not self.deferred:
-            raise Stopped
+            raise Interrupted
 
     def check(self) -> None:
         """Raise what was put off."""
         if self.asked:
-            raise Stopped
+            raise Interrupted
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def unguarded() -> Iterator[None]:
 
 
 @contextmanager
-def stoppable() -> Iterator[Interruption]:
+def interruptible() -> Iterator[Interruption]:
     """Signals go to an Interruption, and back to who had them."""
     interruption = Interruption()
     with _handled_by(interruption):
