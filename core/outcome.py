@@ -2,24 +2,16 @@
 
 import math
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
-from core.accounting import (
-    bytes_per_prompt,
-    count_parameters,
-    memory_layers,
-    start_flops,
-    tokens_per_block_parameter,
-    training_flops_per_token,
-)
 from core.config import RunConfig, Runtime
 from core.dataset import Dataset
 from core.identity import RECIPE, run_id
-from core.memory_types import GENERIC
+from core.planned import planned_record
 from core.record import RunRecord, Status
 
 
@@ -42,37 +34,16 @@ def make_record(
     outcome: Outcome,
 ) -> RunRecord:
     """The record of a run; the sweep adds grid and arm."""
-    counts, flops = count_parameters(config), training_flops_per_token(config)
-    return RunRecord(
+    planned, tokens = planned_record(config), progress["tokens"]
+    return replace(
+        planned,
         run_id=run_id(config),
         status=outcome.status,
         cause=outcome.cause,
-        seed=config.seed,
-        anchor=f"{config.anchor.layers}x{config.anchor.d_model}",
-        memory_type=config.memory.type,
-        memory_block=config.memory.block if config.memory.type == GENERIC else "",
-        widths=_joined(config.memory.widths),
-        placement=_joined(memory_layers(config)),
-        branching=_joined(config.tree.branching),
-        embedder=config.tree.embedder,
-        training_key=config.tree.key,
-        training=config.train.mode,
-        lr=config.train.lr,
-        memory_lr=_memory_lr(config),
-        n_anchor=counts.anchor,
-        n_embed=counts.embed,
-        n_fetched=counts.fetched,
-        n_bank=counts.bank,
-        n_runtime=counts.runtime,
-        token_budget=config.train.tokens,
-        tokens=progress["tokens"],
-        unique_tokens=min(progress["tokens"], dataset.train_tokens),
-        tokens_per_block_parameter=_deepest(tokens_per_block_parameter(config)),
+        tokens=tokens,
+        unique_tokens=min(tokens, dataset.train_tokens),
         agreement_leaf=dataset.agreement[-1],
-        flops_per_token=flops,
-        train_flops=flops * progress["tokens"],
-        start_flops=start_flops(config),
-        bytes_per_prompt=bytes_per_prompt(config),
+        train_flops=planned.flops_per_token * tokens,
         loss_train=_last_tenth([point["loss"] for point in progress["curve"]]),
         data_digest=dataset.digest,
         precision=outcome.precision,
@@ -94,20 +65,5 @@ def _last_tenth(losses: list[float]) -> float:
     return sum(last) / len(last) if last else math.nan
 
 
-def _memory_lr(config: RunConfig) -> float:
-    if config.memory.type == "none":
-        return math.nan
-    return config.memory.lr or config.train.lr
-
-
-def _deepest(per_level: tuple[float, ...]) -> float:
-    """The last level that holds blocks."""
-    return next((value for value in reversed(per_level) if not math.isnan(value)), math.nan)
-
-
 def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-
-
-def _joined(values: tuple[int, ...]) -> str:
-    return "-".join(map(str, values))

@@ -20,6 +20,7 @@ class Status(StrEnum):
     DONE = "done"
     DIVERGED = "diverged"
     FAILED = "failed"
+    STOPPED = "stopped"  # early, by the grid's schedule; another grid may train it in full
 
 
 # What the retriever saw when a loss was measured; `off` is the memory switched off. The last two
@@ -44,8 +45,8 @@ class RunRecord:
     run_id: str = _column("-", "hash of everything that changes the result", "")
     grid: str = _column("-", "grid that ran it", "")
     arm: str = _column("-", "arm of the grid", "")
-    status: str = _column("-", "done, diverged or failed", Status.DONE)
-    cause: str = _column("-", "why it diverged or failed", "")
+    status: str = _column("-", "done, diverged, failed or stopped", Status.DONE)
+    cause: str = _column("-", "why it diverged, failed or was stopped", "")
     seed: int = _column("-", "initial weights and data order; pairs the arms", 0)
 
     anchor: str = _column("-", "layers x d_model", "")

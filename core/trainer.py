@@ -31,6 +31,7 @@ from core.schedule import rate
 
 WEIGHTS = "model.safetensors"
 LOGS = 100  # points of the loss curve
+CURVE = ("step", "tokens", "loss", "lr")
 Log = Callable[[dict[str, float]], None]
 
 
@@ -188,6 +189,7 @@ class Trainer:
             self.model.bank.checkpoint(self.step, oldest_kept(checkpoints))
         tensors = self.model.state() | optimizer_state(self.model, self.optimizer)
         save_checkpoint(checkpoints, self.step, tensors, self.progress)
+        self._write_curve()
 
     def _resume(self) -> None:
         found = load_checkpoint(self.folder / "checkpoints")
@@ -202,7 +204,8 @@ class Trainer:
             self.model.bank.roll_back(self.step)
 
     def _write_curve(self) -> None:
-        write_csv(pd.DataFrame(self.progress["curve"]), self.folder / "curve.csv")
+        points = pd.DataFrame(self.progress["curve"], columns=list(CURVE))
+        write_csv(points, self.folder / "curve.csv")
 
     def _save_weights(self) -> None:
         weights = {name: x for name, x in self.model.state().items() if is_weight(name)}
