@@ -73,7 +73,7 @@ ui: $(INSTALLED) ## browse the runs in MLflow, on this machine only unless UI_HO
 		--backend-store-uri "sqlite:///$$(realpath "$(strip $(RESULTS))")/mlflow.db"
 
 .PHONY: status
-status: $(INSTALLED) ## what of GRID is done, running, diverged, failed, to do; time left
+status: $(INSTALLED) ## what of GRID is done, stopped, running, diverged, failed, to do; time left
 	@$(BIN)/python -m sweeps status $(strip_grid) $(options)
 
 .PHONY: dry-run

@@ -8,7 +8,7 @@ from core.config import RunConfig, Runtime
 from core.writing import write_text
 from sweeps.names import anchor_name
 from sweeps.pace import work
-from sweeps.status import Standing
+from sweeps.status import OVER, Standing
 from sweeps.store import Store
 
 
@@ -31,7 +31,7 @@ def calibrate(found: list[Standing], store: Store) -> None:
 
 def _middle(found: list[Standing]) -> RunConfig | None:
     """The run to do of median work: small ones are slow for their FLOP, large ones fast."""
-    pending = [s.trial.config for s in found if s.state not in ("done", "diverged")]
+    pending = [s.trial.config for s in found if s.state not in OVER]
     return sorted(pending, key=work)[len(pending) // 2] if pending else None
 
 

@@ -11,13 +11,14 @@ arms:
 seeds: 2                                0 and 1, the same in every arm; or a list
 learning_rates: rates.csv               tuned rates by arm, anchor and tokens, beside the grid;
                                         an arm takes another's by `rates_of: ffn`
+An arm over learning rates may say `early_stopping: true`; see sweeps.early_stopping.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -27,6 +28,7 @@ from core.identity import run_id
 from core.reading import read_yaml
 from core.section import Section
 from sweeps.axes import Point, check_axes, count_points, expand_axes, leaves, merge, nest
+from sweeps.early_stopping import check_early_stopping
 from sweeps.names import trial_name
 from sweeps.rates import RATE_KEYS, LearningRates
 
@@ -57,6 +59,7 @@ class Arm(ArmFields):
     """What is compared: fields laid on the base, and what is swept."""
 
     rates_of: str | None = None  # the arm whose tuned rates this one takes; none: its own
+    early_stopping: Literal[True, False, "always"] = False  # always: even where a law may want all
     axes: dict[str, list[Any]] = Field(default_factory=dict)
     zip: list[Point] = Field(default_factory=list)
 
@@ -88,6 +91,7 @@ class Grid:
     path: Path
     question: str
     trials: tuple[Trial, ...]
+    early_stopping: frozenset[str] = frozenset()  # arms whose poor runs are stopped
 
 
 def load_grid(name: str, seeds: int | None = None) -> Grid:
@@ -97,9 +101,13 @@ def load_grid(name: str, seeds: int | None = None) -> Grid:
     """
     path = find_grid(name)
     content = parse_section(GridFile, read_yaml(path), str(path))
-    trials = tuple(_trials(content, path, _seeds(content.seeds if seeds is None else seeds, path)))
+    arms = {a: _read_arm(a, fields, content, path) for a, fields in content.arms.items()}
+    listed = _seeds(content.seeds if seeds is None else seeds, path)
+    trials = tuple(_trials(content, arms, path, listed))
     _refuse_repeats(trials, path)
-    return Grid(path.stem, path, _question(path), trials)
+    check_early_stopping([a for a, arm in arms.items() if arm.early_stopping is True], trials, path)
+    stopping = frozenset(a for a, arm in arms.items() if arm.early_stopping)
+    return Grid(path.stem, path, _question(path), trials, stopping)
 
 
 def find_grid(name: str) -> Path:
@@ -133,8 +141,9 @@ def _seeds(seeds: int | list[int], path: Path) -> list[int]:
     return listed
 
 
-def _trials(content: GridFile, path: Path, seeds: list[int]) -> Iterator[Trial]:
-    arms = {name: _read_arm(name, arm, content, path) for name, arm in content.arms.items()}
+def _trials(
+    content: GridFile, arms: Mapping[str, Arm], path: Path, seeds: list[int]
+) -> Iterator[Trial]:
     total = sum(count_points(arm.axes, arm.zip) for arm in arms.values()) * len(seeds)
     if total > MOST_TRIALS:
         raise InputError(f"{path}: {total:,} runs, at most {MOST_TRIALS:,}; shorten axes or seeds")

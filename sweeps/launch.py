@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,13 @@ from ray import tune
 from core.config import Runtime
 from core.errors import InputError
 from core.prepare import prepare
+from core.record import RunRecord
 from sweeps.grid import Grid, Trial
 from sweeps.interruption import Interruption, interruptible, unguarded
 from sweeps.needs import reserved
 from sweeps.pace import work
 from sweeps.progress import Watcher, open_progress
-from sweeps.scheduling import InOrder
+from sweeps.scheduling import EarlyStopping, tune_run_id
 from sweeps.store import Store
 from sweeps.tracking import Tracker
 from sweeps.trial import run_trial, trial_settings
@@ -77,8 +78,9 @@ def _deliver_and_run(
     watchers = (open_progress(pending, total), tracker)
     try:
         with _scratch() as scratch, _ray(interruption):
-            relay = _Relay(pending, store, watchers, interruption)
-            _run(pending, relay, scratch, *_resources(store, options))
+            scheduler = EarlyStopping(grid, store, pending)
+            relay = _Relay(pending, store, watchers, interruption, scheduler.stopped)
+            _run(pending, relay, scheduler, scratch, *_resources(store, options))
     finally:
         for watcher in watchers:
             watcher.close()
@@ -129,6 +131,7 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 def _run(
     pending: Sequence[Trial],
     relay: "_Relay",
+    scheduler: EarlyStopping,
     scratch: str,
     runtime: Runtime,
     share: dict[str, float],
@@ -137,10 +140,10 @@ def _run(
         tune.with_resources(run_trial, _slot),
         param_space={"trial": tune.grid_search(list(_settings(pending, runtime, share)))},
         tune_config=tune.TuneConfig(
-            scheduler=InOrder(),
+            scheduler=scheduler,
             reuse_actors=True,
-            trial_name_creator=_run_id,
-            trial_dirname_creator=_run_id,
+            trial_name_creator=tune_run_id,
+            trial_dirname_creator=tune_run_id,
         ),
         run_config=tune.RunConfig(
             storage_path=scratch,
@@ -161,9 +164,11 @@ class _Relay(tune.Callback):  # type: ignore[misc]
         store: Store,
         watchers: Sequence[Watcher],
         interruption: Interruption,
+        stopped: Mapping[str, RunRecord],
     ) -> None:
         self.trials = {trial.run_id: trial for trial in pending}
         self.store, self.watchers, self.interruption = store, watchers, interruption
+        self.stopped = stopped  # records of the runs that the scheduler stops, by run id
         self.failures: dict[str, str] = {}
         self.nodes_seen = time.monotonic()
 
@@ -182,14 +187,14 @@ class _Relay(tune.Callback):  # type: ignore[misc]
     ) -> None:
         """New points of a curve, or why the run failed."""
         if cause := result.get("failure"):
-            self.failures[_run_id(trial)] = cause
+            self.failures[tune_run_id(trial)] = cause
         if points := result.get("points"):
             for watcher in self.watchers:
                 watcher.log(self._ours(trial), list(points))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The function returned: the run left a record, or said why it failed."""
-        cause = self.failures.pop(_run_id(trial), "the run left no record")
+        """The function returned, or was stopped: there is a record, or the cause of a failure."""
+        cause = self.failures.pop(tune_run_id(trial), "the run left no record")
         self._finish(self._ours(trial), cause)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -210,17 +215,13 @@ class _Relay(tune.Callback):  # type: ignore[misc]
         self.nodes_seen = time.monotonic()
 
     def _finish(self, ours: Trial, cause: str) -> None:
-        record = self.store.record(ours.run_id) or self.store.write_failure(ours, cause)
+        record = self.store.record(ours.run_id) or self.stopped.get(ours.run_id)
+        record = record or self.store.write_failure(ours, cause)
         for watcher in self.watchers:
             watcher.finish(ours, record)
 
     def _ours(self, trial: Any) -> Trial:
-        return self.trials[_run_id(trial)]
-
-
-def _run_id(trial: Any) -> str:
-    """Of a Tune trial."""
-    return str(trial.config["trial"]["run_id"])
+        return self.trials[tune_run_id(trial)]
 
 
 def _last_line(trial: Any) -> str:

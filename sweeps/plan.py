@@ -22,7 +22,7 @@ from core.identity import tree_fingerprint
 from sweeps.calibration import calibrate, kept_rate
 from sweeps.grid import Grid
 from sweeps.needs import disk_needed, gibibytes, memory_needed
-from sweeps.status import Standing, estimate, show_left, standings
+from sweeps.status import OVER, Standing, estimate, show_left, standings
 from sweeps.store import Store
 from sweeps.text import show_number, text_table
 
@@ -121,7 +121,7 @@ def _run_plan(standing: Standing) -> dict[str, Any]:
 def show_plan(described: dict[str, Any]) -> str:
     """The same as text: a line a run, then the sums."""
     runs = described["runs"]
-    done = sum(run["state"] in ("done", "diverged") for run in runs)
+    done = sum(run["state"] in OVER for run in runs)
     flops = sum(run["train_flops"] for run in runs)
     disk = sum(run["disk_bytes"] for run in runs)
     sums = f"{len(runs)} runs, {done} done, {show_number(flops)} FLOP, {gibibytes(disk)} of disk"

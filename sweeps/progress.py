@@ -24,7 +24,7 @@ class Watcher(Protocol):
         """New points of its loss curve: step, tokens, loss, lr, tokens_per_second."""
 
     def finish(self, trial: Trial, record: RunRecord) -> None:
-        """It is done, diverged or failed."""
+        """It is done, diverged, failed or stopped early."""
 
     def close(self) -> None:
         """The sweep ends; what still runs was interrupted."""

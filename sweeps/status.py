@@ -15,7 +15,8 @@ from sweeps.pace import DEFAULT_FLOPS_PER_SECOND, measured_rate, show_seconds, w
 from sweeps.store import Store
 from sweeps.text import text_table
 
-STATES = ("done", "running", "diverged", "failed", "interrupted", "to do")
+OVER = ("done", "diverged", "stopped")
+STATES = (*OVER, "running", "failed", "interrupted", "to do")
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Standing:
 
 def standings(grid: Grid, store: Store) -> list[Standing]:
     """Every trial of a grid with its state."""
-    return [_standing(trial, store) for trial in grid.trials]
+    return [_standing(trial, grid, store) for trial in grid.trials]
 
 
-def _standing(trial: Trial, store: Store) -> Standing:
-    if record := store.record(trial.run_id):
+def _standing(trial: Trial, grid: Grid, store: Store) -> Standing:
+    if record := store.finished(grid, trial):
         return Standing(trial, str(record.status), record)
     folder = store.run_folder(trial.run_id)
     if not folder.is_dir():
@@ -64,7 +65,7 @@ def estimate(
     """
     measured = measured_rate([s.record for s in found if s.record])
     rate = measured or calibrated or DEFAULT_FLOPS_PER_SECOND
-    pending = {s.trial.run_id: s.trial for s in found if s.state not in ("done", "diverged")}
+    pending = {s.trial.run_id: s.trial for s in found if s.state not in OVER}
     seconds = [work(t.config) / rate for t in pending.values()]
     source = "a calibration" if calibrated else "a default"
     basis = "runs of this grid" if measured else f"{source} of {rate:.1e} FLOP/s"

@@ -1,29 +1,29 @@
 """What is done: records in a run's own folder and in any table say so, nothing else does.
 
 results/runs/<run id>/record.json    written last by the run itself: done or diverged
+results/runs/<run id>/stopped.json   where early stopping ended it, in a grid that asked for it; the
+                                     run is not finished, and other grids train it in full
 results/runs/<run id>/failure.json   why the last attempt failed; the next sweep tries again
 results/<grid>/runs.csv              the grid's table, collected from both
 """
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from core.accounting import count_parameters, training_flops_per_token
 from core.errors import InputError
+from core.planned import planned_record
 from core.record import (
     COLUMNS,
     RunRecord,
     Status,
-    from_row,
     read_record,
     read_runs,
     to_frame,
@@ -31,11 +31,10 @@ from core.record import (
     write_record,
     write_runs,
 )
-from sweeps.grid import RESERVED, Grid, Trial
+from sweeps.grid import Grid, Trial
+from sweeps.tables import CURVE_COLUMNS, FINISHED, Tables, read_table
 
-DELIVERED = "delivered"  # empty file in a run's folder
-FINISHED = (Status.DONE, Status.DIVERGED)
-CURVE_COLUMNS = ("run_id", "step", "tokens", "loss", "lr")
+RECORD, STOPPED, FAILURE = "record.json", "stopped.json", "failure.json"
 
 
 class Store:
@@ -43,6 +42,7 @@ class Store:
 
     def __init__(self, results: Path) -> None:
         self.results = results.absolute()
+        self.tables = Tables(self.results)
 
     def run_folder(self, run_id: str) -> Path:
         """Where a run keeps checkpoints, curve and record."""
@@ -50,36 +50,47 @@ class Store:
 
     def record(self, run_id: str) -> RunRecord | None:
         """The record of a finished run, none if it is not finished."""
-        own = self.run_folder(run_id) / "record.json"
-        return read_record(own) if own.exists() else self._tabled.get(run_id)
+        own = self.run_folder(run_id) / RECORD
+        return read_record(own) if own.exists() else self.tables.finished.get(run_id)
+
+    def finished(self, grid: Grid, trial: Trial) -> RunRecord | None:
+        """The record of a run that the grid need not train, none where it must."""
+        stops = trial.arm in grid.early_stopping
+        return self.record(trial.run_id) or (self._stop(grid, trial) if stops else None)
+
+    def _stop(self, grid: Grid, trial: Trial) -> RunRecord | None:
+        """The record of a run that this grid has stopped early."""
+        own = self.run_folder(trial.run_id) / STOPPED
+        record = read_record(own) if own.exists() else None
+        if record and record.grid == grid.name:
+            return record
+        return self.tables.stopped.get((grid.name, trial.run_id))
 
     def failure(self, run_id: str) -> RunRecord | None:
         """Why the last attempt at an unfinished run failed."""
-        path = self.run_folder(run_id) / "failure.json"
+        path = self.run_folder(run_id) / FAILURE
         return read_record(path) if path.exists() else None
 
     def write_failure(self, trial: Trial, cause: str) -> RunRecord:
         """Keep the cause of a failed attempt."""
-        config, counts = trial.config, count_parameters(trial.config)
-        record = RunRecord(
-            run_id=trial.run_id,
-            arm=trial.arm,
-            status=Status.FAILED,
-            cause=cause,
-            seed=config.seed,
-            anchor=f"{config.anchor.layers}x{config.anchor.d_model}",
-            memory_type=config.memory.type,
-            lr=config.train.lr,
-            n_anchor=counts.anchor,
-            n_embed=counts.embed,
-            n_fetched=counts.fetched,
-            n_bank=counts.bank,
-            n_runtime=counts.runtime,
-            flops_per_token=training_flops_per_token(config),
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        record = _ended(trial, Status.FAILED, cause)
         with suppress(OSError):  # on a full disk the cause is still shown and tracked
-            write_record(record, self.run_folder(trial.run_id) / "failure.json")
+            write_record(record, self.run_folder(trial.run_id) / FAILURE)
+        return record
+
+    def write_stop(
+        self, grid: Grid, trial: Trial, cause: str, curve: Sequence[Mapping[str, float]]
+    ) -> RunRecord:
+        """Keep where and why the grid stops a run early, and the run's curve so far."""
+        record = _ended(trial, Status.STOPPED, cause)
+        tokens = int(curve[-1]["tokens"])
+        flops = record.flops_per_token * tokens
+        record = replace(record, grid=grid.name, tokens=tokens, train_flops=flops)
+        folder = self.run_folder(trial.run_id)
+        with suppress(OSError):  # on a full disk the next sweep decides again
+            points = pd.DataFrame(curve, columns=list(CURVE_COLUMNS[1:]))
+            write_csv(points, folder / "curve.csv")
+            write_record(record, folder / STOPPED)
         return record
 
     @contextmanager
@@ -112,23 +123,38 @@ class Store:
 
     def pending(self, grid: Grid) -> list[Trial]:
         """Trials that are not finished, each run once."""
-        trials = {trial.run_id: trial for trial in reversed(grid.trials)}
-        return [trial for trial in reversed(trials.values()) if self.record(trial.run_id) is None]
+        todo: dict[str, Trial] = {}
+        for trial in grid.trials:
+            if self.finished(grid, trial) is None:
+                todo.setdefault(trial.run_id, trial)
+        return list(todo.values())
 
     def undelivered(self, grid: Grid) -> list[Trial]:
         """Trials that finished in this folder and that MLflow has not been told of."""
         told = "MLFLOW_TRACKING_URI" in os.environ or (self.results / "mlflow.db").exists()
         trials = {trial.run_id: trial for trial in reversed(grid.trials)}
-        folders = {run_id: self.run_folder(run_id) for run_id in trials}
+        ended = {run_id: self.finished(grid, trial) for run_id, trial in trials.items()}
         return [
             trials[run_id]
-            for run_id, folder in folders.items()
-            if (folder / "record.json").exists() and not (told and (folder / DELIVERED).exists())
+            for run_id, record in ended.items()
+            if record
+            and self._own(record).exists()
+            and not (told and self._delivered(record).exists())
         ]
 
-    def mark_delivered(self, run_id: str) -> None:
-        """MLflow has all of a finished run."""
-        (self.run_folder(run_id) / DELIVERED).touch()
+    def mark_delivered(self, record: RunRecord) -> None:
+        """MLflow has all of a run that ended."""
+        self._delivered(record).touch()
+
+    def _own(self, record: RunRecord) -> Path:
+        """The file of a record in its run's folder."""
+        name = STOPPED if record.status == Status.STOPPED else RECORD
+        return self.run_folder(record.run_id) / name
+
+    def _delivered(self, record: RunRecord) -> Path:
+        """An empty file; a run that was stopped and later trained in full is delivered twice."""
+        name = "stopped-delivered" if record.status == Status.STOPPED else "delivered"
+        return self.run_folder(record.run_id) / name
 
     def collect(self, grid: Grid) -> pd.DataFrame:
         """Write the grid's table, curves and a copy of its file, unless they stand already."""
@@ -137,7 +163,7 @@ class Store:
         folder = self.results / grid.name
         path = folder / "runs.csv"
         if len(table) and not (path.exists() and _same_runs(table, read_runs(path))):
-            curves = self._curves(table["run_id"].unique())
+            curves = self.curves(table["run_id"].unique())
             self._keep_dropped(path, set(table["run_id"]))
             write_runs(table, path)
             write_csv(curves, folder / "curves.csv")
@@ -145,42 +171,36 @@ class Store:
         return table
 
     def _grid_record(self, grid: Grid, trial: Trial) -> RunRecord | None:
-        record = self.record(trial.run_id) or self.failure(trial.run_id)
+        record = self.finished(grid, trial) or self.failure(trial.run_id)
         return replace(record, grid=grid.name, arm=trial.arm) if record else None
 
     def _keep_dropped(self, path: Path, kept: set[str]) -> None:
         """A run that a narrowed grid drops from its table, its only place, gets a folder."""
-        for run_id, record in _table_records(path) if path.exists() else ():
-            target = self.run_folder(run_id) / "record.json"
-            if run_id not in kept and not target.exists():
+        for record in read_table(path, *FINISHED) if path.exists() else ():
+            target = self.run_folder(record.run_id) / RECORD
+            if record.run_id not in kept and not target.exists():
                 write_record(record, target)
 
-    @cached_property
-    def _tabled(self) -> dict[str, RunRecord]:
-        return {run_id: record for path in self._tables for run_id, record in _table_records(path)}
-
-    @cached_property
-    def _tables(self) -> list[Path]:
-        """Every runs.csv under the results, those of the runs' own folders and caches apart."""
-        folders = sorted(self.results.iterdir()) if self.results.is_dir() else []
-        searched = (f for f in folders if f.is_dir() and f.name not in RESERVED)
-        return [path for folder in searched for path in sorted(folder.rglob("runs.csv"))]
-
-    def _curves(self, run_ids: Iterable[str]) -> pd.DataFrame:
-        frames, elsewhere = [pd.DataFrame(columns=list(CURVE_COLUMNS))], set()
-        for run_id in run_ids:
-            path = self.run_folder(run_id) / "curve.csv"
-            if path.exists():
-                frames.append(pd.read_csv(path).assign(run_id=run_id))
-            else:
-                elsewhere.add(run_id)
-        for table in self._tables if elsewhere else ():
-            if (path := table.with_name("curves.csv")).exists():
-                curves = pd.read_csv(path)
-                frames.append(curves[curves["run_id"].isin(elsewhere)])
-                elsewhere -= set(curves["run_id"])
+    def curves(self, run_ids: Iterable[str]) -> pd.DataFrame:
+        """Points of the loss curves, as far as they are kept; columns run_id, step, tokens, ..."""
+        paths = {run_id: self.run_folder(run_id) / "curve.csv" for run_id in run_ids}
+        own = [pd.read_csv(path).assign(run_id=i) for i, path in paths.items() if path.exists()]
+        elsewhere = [run_id for run_id, path in paths.items() if not path.exists()]
+        frames = [pd.DataFrame(columns=list(CURVE_COLUMNS)), *own, *self.tables.curves(elsewhere)]
         filled = [frame for frame in frames if len(frame)] or frames
         return pd.concat(filled, ignore_index=True)[list(CURVE_COLUMNS)]
+
+
+def _ended(trial: Trial, status: Status, cause: str) -> RunRecord:
+    """The record of a run that ended before its last step."""
+    return replace(
+        planned_record(trial.config),
+        run_id=trial.run_id,
+        arm=trial.arm,
+        status=status,
+        cause=cause,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def tracking_uri(results: Path) -> str:
@@ -195,15 +215,6 @@ def _remove_locks(folder: Path) -> None:
     for path in sorted([folder, *folder.rglob("*")], reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
-
-
-def _table_records(path: Path) -> Iterator[tuple[str, RunRecord]]:
-    try:
-        for row in read_runs(path).to_dict("records"):
-            if row["status"] in FINISHED:
-                yield str(row["run_id"]), from_row({str(k): value for k, value in row.items()})
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path}: no table of runs ({error}); mend it or move it away") from None
 
 
 def _same_runs(table: pd.DataFrame, written: pd.DataFrame) -> bool:

@@ -26,12 +26,13 @@ from core.identity import tree_fingerprint
 from core.record import COLUMNS, RunRecord, Status
 from sweeps.grid import Grid, Trial
 from sweeps.store import Store, tracking_uri
+from sweeps.tables import FINISHED
 
 FLUSH_EVERY = 5.0  # seconds between batches of one run
 ASK_AGAIN = 10.0  # seconds until a tracker that did not answer is asked again
 BATCH = 1000  # metrics a call: MLflow's limit
 CURVE = ("loss", "lr", "tokens", "tokens_per_second")
-MLFLOW_STATUS = {Status.DONE: "FINISHED", Status.DIVERGED: "FINISHED", Status.FAILED: "FAILED"}
+MLFLOW_STATUS = dict.fromkeys(Status, "FINISHED") | {Status.FAILED: "FAILED"}
 DESCRIBED = "described"  # tag of a run that has its parameters, config and data
 Point = Mapping[str, float]
 
@@ -89,7 +90,7 @@ class Tracker:
 
     def deliver(self, trials: Iterable[Trial]) -> None:
         """Log finished runs that a killed driver or an outage kept from MLflow."""
-        records = ((trial, self.store.record(trial.run_id)) for trial in trials)
+        records = ((trial, self.store.finished(self.grid, trial)) for trial in trials)
         self.ended += [(trial, record) for trial, record in records if record]
         self._send()
 
@@ -199,7 +200,7 @@ class Tracker:
         status = MLFLOW_STATUS[Status(record.status)] if record else "KILLED"
         self.client.set_terminated(run.mlflow_id, status, _ended(record) if record else None)
         if record and record.status != Status.FAILED:
-            self.store.mark_delivered(trial.run_id)
+            self.store.mark_delivered(record)
         del self.open[trial.run_id]
 
     def _curve(self, trial: Trial) -> list[Point]:
@@ -211,11 +212,11 @@ class Tracker:
     def _log_record(self, mlflow_id: str, record: RunRecord) -> None:
         """The same time whenever it is sent, so that MLflow knows a second sending for the same.
 
-        A failed attempt has a cause and no figures: those of the one that ends well are enough.
+        A run that failed or was stopped has a cause and no figures: those of its end are enough.
         """
         at = _ended(record)
         row = {name: getattr(record, name) for name in COLUMNS if name not in ("grid", "arm")}
-        figures = row if record.status != Status.FAILED else {}
+        figures = row if record.status in FINISHED else {}
         metrics = [Metric(k, float(v), at, 0) for k, v in figures.items() if _measured(v)]
         tags = [RunTag(k, str(v)) for k, v in row.items() if isinstance(v, str) and v]
         self.client.log_batch(mlflow_id, metrics=metrics, tags=tags)

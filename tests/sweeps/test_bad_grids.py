@@ -12,6 +12,10 @@ Write = Callable[..., Path]
 Refuse = Callable[..., str]
 
 ONE = "arms: {dense: {anchor: d32}}\n"
+EARLY = "arms: {{dense: {{anchor: d32, {more}}}}}\n"
+RATES = "early_stopping: true, axes: {train.lr: [1e-2, 2e-2]}"
+CLIPS = "early_stopping: true, axes: {train.clip: [1, 2]}"
+MEMORY = ", memory: {type: ffn, widths: [2, 1]}"
 BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\narms: {dense: {axes: {train.lr: *c}}}\n"
 
 # Name of the case, what the file holds, what the line must say besides the file.
@@ -50,6 +54,16 @@ GRIDS = [
     ("seed in the base", f"base: {{seed: 3}}\n{ONE}", "seed"),
     ("seed as an axis", "arms: {dense: {anchor: d32, axes: {seed: [1, 2]}}}\n", "seed is no axis"),
     ("rates of no table", "arms: {dense: {anchor: d32, rates_of: ffn}}\n", "needs learning_rates"),
+    # early stopping
+    (
+        "early stopping some day",
+        EARLY.format(more="early_stopping: soon"),
+        "True, False or 'always'",
+    ),
+    ("early stopping of seeds", EARLY.format(more=RATES) + "seeds: 2\n", "2 seeds"),
+    ("early stopping of sizes", EARLY.format(more=CLIPS), "train.lr and memory.lr"),
+    ("early stopping of one rate", EARLY.format(more="early_stopping: true"), "no two runs"),
+    ("early stopping that sees its targets", EARLY.format(more=RATES + MEMORY), "whole document"),
     # fields
     ("unknown size", "arms: {dense: {anchor: d33}}\n", "d33"),
     ("negative size", "arms: {dense: {anchor: -4}}\n", "anchor"),

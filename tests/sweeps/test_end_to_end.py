@@ -9,15 +9,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from core.record import read_runs
+from analysis.runs import load_runs
+from analysis.tune import tune
+from core.config import Runtime
+from core.record import INCIDENTAL, read_record, read_runs, to_frame
+from core.train import train_run
 from sweeps.grid import load_grid
 from sweeps.store import Store
 
 
 def command(grid: Path, results: Path) -> list[str]:
-    return [sys.executable, "-m", "sweeps", "run", str(grid), "--results", str(results)]
+    options = ["--results", str(results), "--checkpoint-seconds", "0.5"]
+    return [sys.executable, "-m", "sweeps", "run", str(grid), *options]
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +103,49 @@ def test_killed_then_run_again_then_widened(
     assert {path: path.read_bytes() for path in before} == before
     assert len(read_runs(results / "tiny" / "runs.csv")) == 6
     assert len(tracked(results)[0]) == 6
+
+
+RATES = """\
+  dense:
+    {early}axes: {{train.lr: {rates}}}
+"""
+
+
+def rates_grid(tiny: Path, name: str, rates: list[float], early: str) -> Path:
+    base = tiny.read_text().split("  dense:")[0].replace("20_000", "300_000")
+    path = tiny.with_name(name)
+    path.write_text(base + RATES.format(early=early, rates=rates))
+    return path
+
+
+def test_a_poor_rate_is_stopped_and_trained_in_full_where_it_is_wanted(
+    tiny: Path, tmp_path: Path
+) -> None:
+    results, early = tmp_path / "results", "early_stopping: true\n    "
+    run(rates_grid(tiny, "rates.yaml", [1e-2], ""), results)
+    rates = rates_grid(tiny, "rates.yaml", [1e-9, 1e-2], early)
+    printed = run(rates, results)  # it meets a better curve, whatever the timing
+    assert "1 stopped" in printed
+    stopped = load_grid(str(rates)).trials[0]
+    folder = results / "runs" / stopped.run_id
+    assert not (folder / "record.json").exists()
+    table = read_runs(results / "rates" / "runs.csv")
+    assert table["status"].tolist()[0] == "stopped"
+    assert "at the rung of step" in table["cause"][0]
+    assert 0.2 * 300_000 < table["tokens"][0] < table["tokens"][1]
+    assert tune(load_runs(results, "rates").tried)["lr"].tolist() == [1e-2]
+    assert tracked(results) == (sorted((run_id, "FINISHED") for run_id in table["run_id"]), 0)
+    assert "nothing to do: 1 done, 1 stopped" in run(rates, results)
+
+    plain = rates_grid(tiny, "plain.yaml", [1e-9], "")
+    assert "1 done" in run(plain, results)
+    whole = tmp_path / "whole"
+    train_run(stopped.config, Runtime(results=results), whole, lambda point: None)
+    for name in ("model.safetensors", "curve.csv"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+    records = [to_frame([read_record(path / "record.json")]) for path in (folder, whole)]
+    pd.testing.assert_frame_equal(*(r.drop(columns=list(INCIDENTAL)) for r in records))
+    assert run(rates, results).startswith("nothing to do: 2 done")
 
 
 def test_interrupted_it_says_how_to_go_on(

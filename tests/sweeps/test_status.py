@@ -18,7 +18,7 @@ from sweeps.grid import load_grid
 from sweeps.plan import describe_plan, show_plan
 from sweeps.status import describe_status, estimate, standings
 from sweeps.store import Store
-from tests.sweeps.test_store import finish
+from tests.sweeps.test_store import finish, record_of
 
 
 def test_every_state_is_told_apart(tiny: Path, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_finished_grid_needs_nothing_heavy(command: str, tiny: Path, tmp_path:
     grid, store = load_grid(str(tiny)), Store(tmp_path / "results")
     for trial in grid.trials:
         finish(store, trial)
-        store.mark_delivered(trial.run_id)
+        store.mark_delivered(record_of(trial))
     (store.results / "mlflow.db").touch()
     arguments = [command, str(tiny), "--results", str(store.results)]
     done = subprocess.run(

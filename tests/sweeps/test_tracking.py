@@ -89,12 +89,19 @@ def test_what_a_killed_driver_kept_back_is_delivered(grid: Grid, store: Store) -
     assert store.undelivered(grid) == []
 
 
-def test_a_failed_run_is_failed_until_it_is_tried_again(grid: Grid, store: Store) -> None:
+@pytest.mark.parametrize(
+    ("status", "shown"), [(Status.FAILED, "FAILED"), (Status.STOPPED, "FINISHED")]
+)
+def test_a_run_without_an_end_has_a_cause_until_it_is_trained_in_full(
+    grid: Grid, store: Store, status: Status, shown: str
+) -> None:
     trial, tracker = grid.trials[0], Tracker(grid, store)
+    store.run_folder(trial.run_id).mkdir(parents=True)
     tracker.start(trial)
-    tracker.finish(trial, record_of(trial, status=Status.FAILED, cause="disk full"))
+    tracker.finish(trial, record_of(trial, status=status, cause="disk full"))
     [run] = runs(store)
-    assert (run.info.status, run.data.tags["cause"]) == ("FAILED", "disk full")
+    assert (run.info.status, run.data.tags["cause"]) == (shown, "disk full")
+    assert run.data.tags["status"] == status
     tracker.start(trial)
     finish(store, trial)
     tracker.finish(trial, record_of(trial, finished="2026-01-03T00:00:00+00:00"))

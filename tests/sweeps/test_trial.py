@@ -87,7 +87,7 @@ def test_a_sweep_without_a_living_node_ends(
     monkeypatch.setattr("sweeps.launch.NODES_EVERY", 0.0)
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": state} for state in alive])
     with interruptible() as interruption:
-        relay = _Relay([], Store(tmp_path), [], interruption)
+        relay = _Relay([], Store(tmp_path), [], interruption, {})
         if ends:
             with pytest.raises(ConnectionError, match="Ray has lost every node"):
                 relay.on_step_begin(1, [])
