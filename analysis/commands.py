@@ -44,7 +44,7 @@ def run_plots(options: argparse.Namespace, command: str) -> int:
 
 def run_tune(options: argparse.Namespace, command: str) -> int:
     """The best rates as a table; a warning for each at the edge of its range."""
-    table = tune(load_runs(options.results, options.grid).done)
+    table = tune(load_runs(options.results, options.grid).tried)
     write_csv(table, options.out)
     print(table.to_string(index=False))
     for warning in edges(table):

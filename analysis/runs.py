@@ -14,7 +14,13 @@ class GridRuns:
     """A grid's runs: the done ones, which fits see, and the others, which reports name."""
 
     done: pd.DataFrame
-    excluded: pd.DataFrame  # diverged and failed
+    excluded: pd.DataFrame  # diverged, failed and stopped
+
+    @property
+    def tried(self) -> pd.DataFrame:
+        """The done ones, and those that early stopping ended: what learning rates were tried."""
+        stopped = self.excluded[self.excluded["status"] == Status.STOPPED]
+        return pd.concat([self.done, stopped], ignore_index=True) if len(stopped) else self.done
 
 
 def load_runs(results: Path, grid: str) -> GridRuns:

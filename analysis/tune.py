@@ -19,13 +19,12 @@ def tune(runs: pd.DataFrame) -> pd.DataFrame:
     Columns: arm, anchor, tokens, lr, memory_lr, loss_validation_prefix, lr_inside,
     memory_lr_inside, runs. A rate is inside when lower and higher ones were tried at the best
     value of the other; an arm without memory has no memory_lr, and nothing to be inside of. Runs
-    without a loss are left out.
-
+    without a loss, stopped early, are never the best, but their rates count as tried.
     """
-    runs = runs[runs[LOSS].notna()]
     rows = [
         dict(zip(("arm", "anchor", "tokens"), point, strict=True)) | _best(group)
         for point, group in runs.groupby(GROUP, sort=True)
+        if group[LOSS].notna().any()
     ]
     order = ["arm", "anchor", "tokens", *RATES, LOSS, "lr_inside", "memory_lr_inside", "runs"]
     return pd.DataFrame(rows, columns=order)
@@ -58,7 +57,7 @@ def _best(group: pd.DataFrame) -> dict[str, Any]:
         "lr_inside": _inside(means, best, "lr", "memory_lr"),
         "memory_lr_inside": bool(np.isnan(best["memory_lr"]))
         or _inside(means, best, "memory_lr", "lr"),
-        "runs": len(group),
+        "runs": group[LOSS].count(),
     }
 
 

@@ -1,6 +1,7 @@
 """The commands from the outside: what they write, what they say, how they end."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
+from analysis.runs import load_runs
 from analysis.tune import at_best_rates, tune, varies_rates
-from core.record import RunRecord, to_frame, write_runs
+from core.record import RunRecord, Status, to_frame, write_runs
 
 
 def test_plots_twice_gives_the_same_bytes(
@@ -87,6 +89,20 @@ def test_tuning_averages_over_seeds() -> None:
     frame.loc[0, "loss_validation_prefix"] = 0.5  # one lucky seed at a poor rate
     frame.loc[3, "loss_validation_prefix"] = 9.0
     assert tune(frame)["lr"].item() == 3e-3
+
+
+def test_a_rate_that_was_stopped_early_bounds_the_best_and_is_never_it(tmp_path: Path) -> None:
+    lrs, nan = (1e-3, 3e-3, 1e-2), float("nan")
+    records = [rates(lr, nan, 3e-3, nan) for lr in lrs]
+    stopped = replace(records[0], status=Status.STOPPED, loss_validation_prefix=nan, run_id="slow")
+    write_runs(to_frame([stopped, *records[1:]]), tmp_path / "lr" / "runs.csv")
+    runs = load_runs(tmp_path, "lr")
+    best = tune(runs.tried).iloc[0]
+    assert (best["lr"], best["lr_inside"], best["runs"]) == (3e-3, True, 2)
+    assert runs.excluded["run_id"].tolist() == ["slow"]
+    write_runs(to_frame([*records[:2], replace(stopped, lr=1e-2)]), tmp_path / "lr" / "runs.csv")
+    assert tune(load_runs(tmp_path, "lr").tried)["lr_inside"].item()
+    assert tune(load_runs(tmp_path, "lr").done)["lr_inside"].item() is False
 
 
 def test_arms_are_compared_at_their_best_rates() -> None:
