@@ -7,6 +7,7 @@ SHELL := /bin/bash
 GRID    ?= quick#          a file in sweeps/grids, by name, or the path of a YAML file
 SEEDS   ?=#                number of seeds an arm; empty: as the grid says
 DEVICE  ?=#                cpu, cuda; empty: the GPU where there is one
+PROCESSES ?= 1#            processes that train one trial together, a core or a GPU each
 RESULTS ?= results#        folder that everything is written to
 CONFIG  ?=#                YAML file of one run, for `make train`
 UI_HOST ?= 127.0.0.1#      where `make ui` listens
@@ -49,7 +50,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 .PHONY: sweep
 sweep: $(INSTALLED) ## run what is not finished of GRID: starts, resumes, widens
-	@$(BIN)/python -m sweeps run $(strip_grid) $(options) $(device)
+	@$(BIN)/python -m sweeps run $(strip_grid) $(options) $(device) --processes $(strip $(PROCESSES))
 
 .PHONY: plots
 plots: $(INSTALLED) ## fit the runs of GRID, draw RESULTS/GRID/report.html, log it in MLflow
@@ -104,7 +105,7 @@ test-faults: $(INSTALLED) ## a quarter of an hour: kill, truncate, lock and fill
 	@$(BIN)/python -m pytest -s -m faults tests/faults
 
 .PHONY: test-services
-test-services: $(INSTALLED) ## minutes: a Ray cluster that loses a node, MLflow on PostgreSQL restarted
+test-services: $(INSTALLED) ## minutes: a Ray cluster that loses a node, trials of two processes, MLflow on PostgreSQL restarted
 	@$(PIP) install psycopg2-binary
 	@$(BIN)/python -m pytest -rs -m services tests/services
 

@@ -316,6 +316,7 @@ class Runtime(Section):
     # memory of the device; host: main memory, for a GPU; disk: files in the run's folder, which may
     # be larger than memory
     bank: Literal["device", "host", "disk"] = "device"
+    processes: Count = 1  # that share each batch of a run (core/parallel.py)
     results: Path = Path("results")
     checkpoint_seconds: RateOrZero = 30.0  # wall time between checkpoints
 

@@ -27,6 +27,21 @@ def check_device(device: str) -> None:
         raise InputError(f"device {device}: this machine has {', '.join(allowed)}; give one")
 
 
+def check_processes(config: RunConfig, processes: int) -> None:
+    """Raises InputError for a run whose batches `processes` cannot share alike."""
+    train = config.train
+    windows = train.batch_size // train.accumulate
+    if processes < 1 or windows % processes:
+        raise InputError(
+            f"processes {processes}: a micro-batch has {windows} windows (train.batch_size / "
+            "train.accumulate); give a number of processes that divides them"
+        )
+    if processes > 1 and train.tree_part:
+        raise InputError(
+            f"processes {processes}: train.tree_part leaves them unlike numbers of windows; give 1"
+        )
+
+
 def check_bank_fits(config: RunConfig, runtime: Runtime) -> None:
     """Raises InputError for a bank that the place which `runtime` gives it cannot hold with its
     moments.

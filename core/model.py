@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from core import parallel
 from core.accounting import replaced_layers
 from core.anchor import Anchor
 from core.config import RunConfig
@@ -28,10 +29,13 @@ class Model:
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.anchor = Anchor(
             config.anchor, config.data.vocab_size, config.seed, replaced_layers(config)
-        ).to(device)
+        )
+        parallel.shard(device, *self.anchor.layers, self.anchor)
+        self.anchor.to(device)
         self.bank = create_bank(config, place or BankPlace(device))
         self.token_memory = create_token_memory(config)
         if self.token_memory:
+            parallel.shard(device, *self.token_memory.readers)
             self.token_memory.to(device).tables_to(device)
         self.anchor.requires_grad_(config.train.mode != "frozen")
 
@@ -51,8 +55,16 @@ class Model:
             self.bank.read_ahead(self.route(path_bl))
 
     def rows(self, fetches: Sequence[Fetch]) -> Sequence[Fetch]:
-        """What RowAdamW updates after a backward pass: the blocks, or the rows that tokens read."""
-        return self.token_memory.fetched() if self.token_memory else fetches
+        """What RowAdamW updates after a backward pass: the blocks, or the rows that tokens read.
+
+        Their gradients are sums over processes; the blocks lie with the first alone.
+        """
+        if self.token_memory:
+            return self.token_memory.fetched()
+        for fetch in fetches:
+            if fetch.rows.grad is not None:
+                parallel.add_up(fetch.rows.grad)
+        return fetches if parallel.first() else ()
 
     def attach(
         self,
@@ -118,22 +130,26 @@ class Model:
         return self.anchor.embedding if self.anchor.head is None else self.anchor.head
 
     def state(self) -> dict[str, Tensor]:
-        """Every weight in memory, and the moments of blocks and rows, by name."""
-        state = {f"anchor.{name}": tensor for name, tensor in self.anchor.state_dict().items()}
-        return state | {
-            f"bank.{name}": tensor.detach() for name, tensor in self._memory_state().items()
-        }
+        """Every weight in memory, and the moments of blocks and rows, by name.
+
+        Of several processes the first has them whole.
+        """
+        named = {f"anchor.{name}": tensor for name, tensor in self.anchor.state_dict().items()}
+        named |= {f"bank.{name}": tensor.detach() for name, tensor in self._memory_state().items()}
+        return {name: parallel.whole(tensor) for name, tensor in named.items()}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Take over the tensors of `state()`; others in the mapping are left alone."""
         self.load_anchor(tensors)
         with torch.no_grad():
             for name, tensor in self._memory_state().items():
-                tensor.copy_(tensors[f"bank.{name}"])
+                tensor.copy_(parallel.share(tensors[f"bank.{name}"], tensor))
 
     def load_anchor(self, tensors: dict[str, Tensor]) -> None:
         """Take over the anchor of another run's weights."""
-        self.anchor.load_state_dict(_under("anchor.", tensors))
+        own = self.anchor.state_dict()
+        given = _under("anchor.", tensors)
+        self.anchor.load_state_dict({n: parallel.share(x, own[n]) for n, x in given.items()})
 
     def _memory_state(self) -> dict[str, Tensor]:
         if self.token_memory:

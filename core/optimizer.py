@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from core import parallel
 from core.config import RunConfig
 from core.model import Model
 
@@ -31,9 +32,10 @@ def dense_optimizer(model: Model, config: RunConfig) -> torch.optim.AdamW:
 
 
 def optimizer_state(model: Model, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
-    """Moments and step counts as adam.PARAMETER.KEY."""
+    """Moments and step counts as adam.PARAMETER.KEY; of several processes the first has them
+    whole."""
     return {
-        f"adam.{name}.{key}": value
+        f"adam.{name}.{key}": parallel.whole(value)
         for name, parameter in model.dense_parameters()
         for key, value in optimizer.state[parameter].items()
     }
@@ -46,7 +48,7 @@ def load_optimizer_state(
     for name, parameter in model.dense_parameters():
         start = f"adam.{name}."
         optimizer.state[parameter] = {
-            key.removeprefix(start): value.to(parameter.device)
+            key.removeprefix(start): parallel.share(value.to(parameter.device), parameter)
             for key, value in tensors.items()
             if key.startswith(start)
         }

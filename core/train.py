@@ -6,9 +6,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from core import parallel
 from core.config import RunConfig, Runtime, load_config
 from core.dataset import Dataset
-from core.device import check_bank_fits
+from core.device import check_bank_fits, check_processes
 from core.errors import InputError
 from core.identity import run_id
 from core.load import check_same
@@ -26,18 +27,21 @@ def train_run(
 
     Writes config.yaml, checkpoints, curve.csv, model.safetensors and, last, record.json. A diverged
     run returns a record that says so; anything else that goes wrong raises. Raises InputError for a
-    folder of another configuration, for a bank that the device cannot hold, and where another
-    process trains here and goes on for more than `patience` seconds (-1: wait for ever).
+    folder of another configuration, for a bank that the device cannot hold, for batches that the
+    processes cannot share, and where another process trains here and goes on for more than
+    `patience` seconds (-1: wait for ever).
     """
     if (folder / "config.yaml").exists():
         check_same(load_config(folder / "config.yaml"), config, folder, "the one to train is")
-    if record := _finished(folder):
+    if record := parallel.from_first(_finished(folder)):
         return record
     check_bank_fits(config, runtime)
+    check_processes(config, runtime.processes)
     dataset = prepare(config.data, config.tree, runtime.cache, runtime.device)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_process(folder, patience):
-        return _finished(folder) or _train(config, runtime, folder, dataset, on_log)
+        finished = parallel.from_first(_finished(folder))
+        return finished or _train(config, runtime, folder, dataset, on_log)
 
 
 def _finished(folder: Path) -> RunRecord | None:
@@ -47,7 +51,11 @@ def _finished(folder: Path) -> RunRecord | None:
 
 @contextmanager
 def _only_process(folder: Path, patience: float) -> Iterator[None]:
-    """The system lets go of the lock when a process is killed."""
+    """The system lets go of the lock when a process is killed; the first of a run holds it for all
+    of them."""
+    if not parallel.first():
+        yield
+        return
     try:
         with FileLock(folder / LOCK, timeout=patience):
             yield
@@ -62,8 +70,9 @@ def _train(
 ) -> RunRecord:
     start = train_start(config, runtime, folder.parent)
     record = Trainer(config, runtime, folder, dataset, on_log, start).run()
-    write_record(record, folder / "record.json")
-    return record
+    if parallel.first():
+        write_record(record, folder / "record.json")
+    return parallel.from_first(record)  # from here on every process finds what the first wrote
 
 
 def train_start(config: RunConfig, runtime: Runtime, runs: Path) -> Path | None:

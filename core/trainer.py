@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
+from core import parallel
 from core.batches import Batch, Batches
 from core.checkpoint import (
     load_checkpoint,
@@ -83,7 +85,8 @@ class Trainer:
 
     def run(self) -> RunRecord:
         """Train to the end, evaluate, and say what came out."""
-        save_config(self.config, self.folder)
+        if parallel.first():
+            save_config(self.config, self.folder)
         self._resume()
         self.progress["attempts"] += 1
         status, cause, losses = Status.DONE, "", {}
@@ -95,9 +98,10 @@ class Trainer:
         else:
             started = time.process_time()
             losses = evaluate(self.model, self.dataset, self.config)
-            evaluate_seconds = time.process_time() - started
-        self._write_curve()
-        self._save_weights()
+            evaluate_seconds = parallel.total(time.process_time() - started)
+        weights = {name: x for name, x in self.model.state().items() if is_weight(name)}
+        if parallel.first():
+            self._write(weights)
         if self.model.bank:
             self.model.bank.checkpoint(self.step, self.step)
         outcome = Outcome(status, cause, losses, evaluate_seconds, self.precision)
@@ -114,7 +118,8 @@ class Trainer:
             if logs and self.progress["loss_steps"]:
                 clock.update()
                 self._log(steps)
-            if time.monotonic() - saved >= self.runtime.checkpoint_seconds:
+            due = time.monotonic() - saved >= self.runtime.checkpoint_seconds
+            if parallel.from_first(due):
                 clock.update()
                 self._save()
                 saved = time.monotonic()
@@ -132,16 +137,20 @@ class Trainer:
             self._account(total * (batch.targets / batch.own), batch.own)
 
     def _backward(self, batch: Batch, fetches: Sequence[Fetch]) -> float:
-        """Gradients of the mean loss over the step's targets, by micro-batches; gives that mean."""
-        size = self.config.train.batch_size // self.config.train.accumulate
+        """Gradients of the mean loss over the step's targets, by micro-batches; gives that mean.
+
+        Each process has its share of every micro-batch.
+        """
+        train, processes = self.config.train, parallel.count()
+        size = train.batch_size // (train.accumulate * processes)
         total = 0.0
-        for start in range(0, len(batch.rows_bt), size):
+        for start in range(parallel.rank() * size, len(batch.rows_bt), processes * size):
             part = slice(start, start + size)
             rows_bt, segments_bt = batch.rows_bt[part], batch.segments_bt[part]
             loss = self.model.summed_loss(rows_bt, segments_bt, fetches, part) / batch.targets
             loss.backward()
             total += loss.item()
-        return total
+        return parallel.total(total)
 
     def _update(self, fetches: Sequence[Fetch], share: float) -> None:
         """One step of both optimisers at `share` of their peak rates."""
@@ -188,14 +197,15 @@ class Trainer:
         if self.model.bank:  # first: a checkpoint must find its bank
             self.model.bank.checkpoint(self.step, oldest_kept(checkpoints))
         tensors = self.model.state() | optimizer_state(self.model, self.optimizer)
-        save_checkpoint(checkpoints, self.step, tensors, self.progress)
-        self._write_curve()
+        if parallel.first():
+            save_checkpoint(checkpoints, self.step, tensors, self.progress)
+            self._write_curve()
 
     def _resume(self) -> None:
         found = load_checkpoint(self.folder / "checkpoints")
         if found:
             self.step, tensors, self.progress, damaged = found
-            for name in damaged:
+            for name in damaged if parallel.first() else ():
                 print(f"{self.folder}: checkpoint {name} is damaged; from step {self.step} on")
             self.batch = self.batches.at(self.step)
             self.model.load_state(tensors)
@@ -207,8 +217,9 @@ class Trainer:
         points = pd.DataFrame(self.progress["curve"], columns=list(CURVE))
         write_csv(points, self.folder / "curve.csv")
 
-    def _save_weights(self) -> None:
-        weights = {name: x for name, x in self.model.state().items() if is_weight(name)}
+    def _write(self, weights: dict[str, Tensor]) -> None:
+        """The curve, and the weights with the config in their header."""
+        self._write_curve()
         config = {"config": json.dumps(self.config.model_dump(mode="json"))}
         save_weights(self.folder / WEIGHTS, weights, config)
 
@@ -222,7 +233,7 @@ class _Clock:
 
     def update(self) -> None:
         cpu, wall = time.process_time(), time.monotonic()
-        self.progress["cpu_seconds"] += cpu - self.cpu
+        self.progress["cpu_seconds"] += parallel.total(cpu - self.cpu)
         self.progress["wall_seconds"] += wall - self.wall
         self.cpu, self.wall = cpu, wall
 

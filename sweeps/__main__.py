@@ -9,7 +9,7 @@ from pathlib import Path
 from core.errors import InputError
 from sweeps.grid import Grid, load_grid
 from sweeps.interruption import Interrupted
-from sweeps.needs import refuse_what_cannot_fit
+from sweeps.needs import refuse_uneven_shares, refuse_what_cannot_fit
 from sweeps.plan import describe_plan, show_plan
 from sweeps.status import describe_status, show_status
 from sweeps.store import Store
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run what is not finished")
     run.add_argument("--device", help="cpu or cuda; default: the GPU where there is one")
     run.add_argument("--gpu-share", type=float, default=1.0, help="of a GPU for one trial, as 0.25")
+    run.add_argument("--processes", type=int, default=1, help="that train one trial together")
     run.add_argument("--checkpoint-seconds", type=float, default=30.0, help="from one to the next")
     status = commands.add_parser("status", help="what is done, running, failed, to do")
     plan = commands.add_parser("dry-run", help="what would run, and its cost")
@@ -75,6 +76,7 @@ def _run(grid: Grid, store: Store, given: argparse.Namespace) -> int:
         print(_ending(grid, store, "nothing to do: "))
         return 0
     refuse_what_cannot_fit(grid, store.pending(grid), store)
+    refuse_uneven_shares(grid, store.pending(grid), given.processes)
     with store.only_driver():
         return _launch(grid, store, given)
 
@@ -82,8 +84,9 @@ def _run(grid: Grid, store: Store, given: argparse.Namespace) -> int:
 def _launch(grid: Grid, store: Store, given: argparse.Namespace) -> int:
     from sweeps.launch import Options, launch  # Ray, MLflow and torch: seconds, only where needed
 
+    options = Options(given.device, given.gpu_share, given.processes, given.checkpoint_seconds)
     try:
-        launch(grid, store, Options(given.device, given.gpu_share, given.checkpoint_seconds))
+        launch(grid, store, options)
     except Interrupted:
         total = len({trial.run_id for trial in grid.trials})
         done = total - len(Store(store.results).pending(grid))

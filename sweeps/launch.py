@@ -35,11 +35,13 @@ from sweeps.trial import run_trial, trial_settings
 
 # A worker that dies (killed, out of memory) is started again so often; errors are not retried.
 RETRIES = 2
-# glibc gives large blocks back and asks again at every step; keeping them saves page faults.
-ALLOCATOR = {
+WORKERS = {
+    # glibc gives large blocks back and asks again at every step; keeping them saves page faults.
     "MALLOC_MMAP_THRESHOLD_": "1000000000",
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
     "MALLOC_TOP_PAD_": "268435456",
+    # Seconds; a point of the curve waits for as long, and so does the end of a trial.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
 NODES_EVERY = 5.0  # seconds between looks at Ray's nodes
 
@@ -49,7 +51,8 @@ class Options:
     """Where and how the trials run; no result depends on it."""
 
     device: str | None  # none: the GPU where there is one
-    gpu_share: float  # of a GPU, for one trial
+    gpu_share: float  # of a GPU, for one process
+    processes: int  # of one trial
     checkpoint_seconds: float
 
 
@@ -97,14 +100,17 @@ def _prepare_data(grid: Grid, pending: Sequence[Trial], store: Store) -> None:
 
 
 def _resources(store: Store, options: Options) -> tuple[Runtime, dict[str, float]]:
-    """Where trials run, and what each takes besides memory: a core, and a share of a GPU."""
+    """Where trials run, and what each process takes besides memory: a core, a share of a GPU."""
     gpus = ray.cluster_resources().get("GPU", 0)
     device = options.device or ("cuda" if gpus else "cpu")
     if device.startswith("cuda") and not gpus:
         raise InputError(f"device {device}: Ray sees no GPU here; use DEVICE=cpu")
     share = {"GPU": options.gpu_share} if device.startswith("cuda") else {}
     runtime = Runtime(
-        device=device, results=store.results, checkpoint_seconds=options.checkpoint_seconds
+        device=device,
+        processes=options.processes,
+        results=store.results,
+        checkpoint_seconds=options.checkpoint_seconds,
     )
     return runtime, {"CPU": 1.0, **share}
 
@@ -117,6 +123,16 @@ def _settings(
     for trial in pending:
         slot = share | {"memory": reserved(trial.config, int(largest))}
         yield trial_settings(trial, runtime) | {"slot": slot}
+
+
+def _trainable(processes: int, share: dict[str, float]) -> tuple[Any, int | None]:
+    """What Tune calls, and for how many trials at once; none: as many as their slots allow."""
+    if processes == 1:
+        return tune.with_resources(run_trial, _slot), None
+    from sweeps.together import OWN_SLOT, room, run_together  # torch: seconds
+
+    waits = tune.PlacementGroupFactory([OWN_SLOT])
+    return tune.with_resources(run_together, waits), room(processes, share)
 
 
 def _slot(settings: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -136,11 +152,13 @@ def _run(
     runtime: Runtime,
     share: dict[str, float],
 ) -> None:
+    trainable, at_once = _trainable(runtime.processes, share)
     tune.Tuner(
-        tune.with_resources(run_trial, _slot),
+        trainable,
         param_space={"trial": tune.grid_search(list(_settings(pending, runtime, share)))},
         tune_config=tune.TuneConfig(
             scheduler=scheduler,
+            max_concurrent_trials=at_once,
             reuse_actors=True,
             trial_name_creator=tune_run_id,
             trial_dirname_creator=tune_run_id,
@@ -254,7 +272,7 @@ def _start_ray(ours: bool) -> str:
                 include_dashboard=False if ours else None,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
-                runtime_env={"env_vars": ALLOCATOR},
+                runtime_env={"env_vars": WORKERS},
             )
     except Exception as error:  # Ray raises many kinds
         raise ConnectionError(f"Ray does not start: {' '.join(str(error).split())}") from None

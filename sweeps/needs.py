@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from core.accounting import count_parameters
 from core.config import RunConfig
-from core.device import BYTES_A_PARAMETER, free_bytes, memory_bytes
+from core.device import BYTES_A_PARAMETER, check_processes, free_bytes, memory_bytes
 from core.errors import InputError
 from sweeps.grid import Grid, Trial
 from sweeps.store import Store
@@ -55,6 +55,16 @@ def refuse_what_cannot_fit(grid: Grid, pending: Sequence[Trial], store: Store) -
             f"{grid.path}: {len(pending)} runs need about {gibibytes(needed)} of disk, "
             f"{store.results} has {gibibytes(free)}; shorten axes or seeds, or give RESULTS=another"
         )
+
+
+def refuse_uneven_shares(grid: Grid, pending: Sequence[Trial], processes: int) -> None:
+    """Raises InputError for a run whose batches `processes` cannot share alike."""
+    for trial in pending:
+        try:
+            check_processes(trial.config, processes)
+        except InputError as error:
+            where = f"{grid.path}: arm {trial.arm}: '{trial.name}'"
+            raise InputError(f"{where}: {error}") from None
 
 
 def _check_memory(grid: Grid, trial: Trial, held: int) -> None:

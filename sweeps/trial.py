@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,8 @@ def run_trial(settings: dict[str, Any]) -> None:
     An exception is reported as the run's failure and does not come back as an error, so that Ray
     retries crashes of the worker and nothing else.
     """
-    given = settings["trial"]
-    os.chdir(given["working_folder"])  # paths of a corpus may be relative to it
-    config = parse_config(given["config"], given["name"])
-    trial = Trial(given["arm"], given["name"], given["run_id"], config)
-    runtime = Runtime(
-        device=given["device"],
-        results=Path(given["results"]),
-        checkpoint_seconds=given["checkpoint_seconds"],
-    )
     try:
-        _train(trial, runtime)
+        train_trial(settings["trial"], Reports(tune.report))
     except Exception as error:  # whatever it is, the sweep's other runs go on
         tune.report({"failure": f"{type(error).__name__}: {error}"})
     finally:
@@ -53,40 +45,57 @@ def _give_memory_back() -> None:
 def trial_settings(trial: Trial, runtime: Runtime) -> dict[str, Any]:
     """A trial as the plain values that travel to a worker."""
     return {
-        "arm": trial.arm,
         "name": trial.name,
         "run_id": trial.run_id,
         "config": trial.config.model_dump(mode="json"),
         "device": runtime.device,
         "results": str(runtime.results.absolute()),
+        "processes": runtime.processes,
         "checkpoint_seconds": runtime.checkpoint_seconds,
         "working_folder": str(Path.cwd()),
     }
 
 
-def _train(trial: Trial, runtime: Runtime) -> None:
+def train_trial(given: dict[str, Any], reports: "Reports") -> None:
+    """Train what `trial_settings` was given in the run's own folder, or go on there."""
     from core.train import train_run  # torch is loaded in workers alone
 
-    folder, reports = Store(runtime.results).run_folder(trial.run_id), Reports()
-    train_run(trial.config, runtime, folder, reports.add, ORPHAN_WAIT)
+    os.chdir(given["working_folder"])  # paths of a corpus may be relative to it
+    runtime = Runtime(
+        device=given["device"],
+        processes=given["processes"],
+        results=Path(given["results"]),
+        checkpoint_seconds=given["checkpoint_seconds"],
+    )
+    config = parse_config(given["config"], given["name"])
+    folder = Store(runtime.results).run_folder(given["run_id"])
+    train_run(config, runtime, folder, reports.add, ORPHAN_WAIT)
     reports.flush()
 
 
 class Reports:
-    """Gathers points of the loss curve and hands them to the driver once a second."""
+    """Gathers points of the loss curve and hands them to the driver once a second.
 
-    def __init__(self) -> None:
+    `send` takes them there; processes that send together have `agree` on when.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[dict[str, Any]], None],
+        agree: Callable[[bool], bool] = lambda due: due,
+    ) -> None:
+        self.send, self.agree = send, agree
         self.points: list[dict[str, float]] = []
         self.sent = time.monotonic()
 
     def add(self, point: dict[str, float]) -> None:
         """Take one point."""
         self.points.append(point)
-        if time.monotonic() - self.sent >= REPORT_EVERY:
+        if self.agree(time.monotonic() - self.sent >= REPORT_EVERY):
             self.flush()
 
     def flush(self) -> None:
         """Send what has gathered."""
         if self.points:
-            tune.report({"points": self.points})
+            self.send({"points": self.points})
         self.points, self.sent = [], time.monotonic()

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core import parallel
 from core.memory.base import Attached, BlockMemory, per_layer
 from core.memory.disk import DiskTable
-from core.memory.table import ResidentTable, Rows, Table
+from core.memory.table import DistantTable, Draw, ResidentTable, Rows, Table
 
 
 @dataclass
@@ -44,10 +45,21 @@ class Fetch:
 
 @dataclass(frozen=True)
 class BankPlace:
-    """Where tables lie: in the memory of `device` or, where a `folder` is given, in its files."""
+    """Where tables lie: in the memory of `device` or, where a `folder` is given, in its files.
+
+    Of several processes the first has them.
+    """
 
     device: str = "cpu"
     folder: Path | None = None
+
+    def create(self, level: int, n: int, shape: tuple[int, ...], draw: Draw) -> Table:
+        """The table of a level, of `n` blocks."""
+        if not parallel.first():
+            return DistantTable(shape)
+        if self.folder:
+            return DiskTable(self.folder / f"level{level}", n, shape, draw)
+        return ResidentTable.drawn(n, shape, draw).to(self.device)
 
 
 class Bank:
@@ -66,11 +78,7 @@ class Bank:
         for level, (n, width) in enumerate(zip(clusters, widths, strict=True)):
             if width:
                 shape, draw = memory.shape(width), partial(draw_block, memory, (seed, level))
-                self.tables[level] = (
-                    DiskTable(place.folder / f"level{level}", n, shape, draw)
-                    if place.folder
-                    else ResidentTable.drawn(n, shape, draw).to(place.device)
-                )
+                self.tables[level] = place.create(level, n, shape, draw)
 
     def fetch(self, path_bl: Tensor) -> list[Fetch]:
         """The rows on the paths [b, levels] of a batch, as leaves of the graph."""
@@ -79,6 +87,7 @@ class Bank:
             ids, index = torch.unique(path_bl[:, level], return_inverse=True)
             ids = ids.to(table.device)
             kept = table.read(ids).to(path_bl.device)
+            parallel.copy_first(kept.weights)
             kept.weights.requires_grad_()
             fetches.append(Fetch(table, ids, kept, index))
         return fetches

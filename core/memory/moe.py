@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core import parallel
 from core.anchor import truncated_normal
 from core.config import AnchorConfig
 from core.dataset import PADDING
@@ -39,7 +40,13 @@ class ExpertLayer(nn.Module):
         for weight in (self.router_ed, self.gate_up_edf):
             truncated_normal(weight, std, draw)
 
-    def forward(self, x_nd: Tensor, p_ne: Tensor) -> Tensor:
+    def forward(self, x_nd: Tensor, real_n: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs [n, d] and the balance over the tokens `real_n`."""
+        p_ne = self.probabilities(x_nd)
+        return self.mix(x_nd, p_ne), self.balance(p_ne[real_n])
+
+    def mix(self, x_nd: Tensor, p_ne: Tensor) -> Tensor:
+        """What the chosen experts give, weighted by their probabilities [n, d]."""
         weight_nk, chosen_nk = p_ne.topk(self.top_k, dim=-1)
         y_nd = torch.zeros_like(x_nd)
         for expert in range(len(self.router_ed)):
@@ -54,8 +61,9 @@ class ExpertLayer(nn.Module):
 
     def balance(self, p_ne: Tensor) -> Tensor:
         """1 where experts share tokens and probability evenly, more elsewhere."""
-        share_e = torch.zeros_like(p_ne).scatter_(1, p_ne.topk(self.top_k).indices, 1.0).mean(0)
-        return p_ne.shape[1] * (share_e / self.top_k * p_ne.mean(0)).sum()
+        chosen_ne = torch.zeros_like(p_ne).scatter_(1, p_ne.topk(self.top_k).indices, 1.0)
+        share_e = parallel.mean(chosen_ne) / self.top_k
+        return p_ne.shape[1] * (share_e * parallel.mean(p_ne)).sum()
 
     def _expert(self, expert: int, x_nd: Tensor) -> Tensor:
         gate, up = (x_nd @ self.gate_up_edf[expert].to(x_nd.dtype)).chunk(2, dim=-1)
@@ -69,9 +77,9 @@ class AttachedExperts(Attached):
     def after_ffn(
         self, x_btd: Tensor, normed_btd: Tensor, ffn: Callable[[Tensor, Attached], Tensor]
     ) -> Tensor:
-        p_ne = self.layer.probabilities(normed_btd.flatten(0, 1))
-        self.penalty = BALANCE * self.layer.balance(p_ne[self.real_bt.flatten()])
-        return x_btd + self.layer(normed_btd.flatten(0, 1), p_ne).view_as(x_btd)
+        y_nd, balance = self.layer(normed_btd.flatten(0, 1), self.real_bt.flatten())
+        self.penalty = BALANCE * balance
+        return x_btd + y_nd.view_as(x_btd)
 
 
 class Experts(TokenMemory):

@@ -105,3 +105,27 @@ class ResidentTable(Table):
         for name, tensor in self.state().items():
             setattr(self, name, tensor.detach().to(device))
         return self
+
+
+class DistantTable(Table):
+    """The rows lie with another process: it reads them, sends them and writes them."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def read(self, ids_u: Tensor) -> Rows:
+        """Room for the weights, and no moments."""
+        none = torch.empty(0)
+        return Rows(torch.empty(len(ids_u), prod(self.shape)), none, none, none)
+
+    def write(self, ids_u: Tensor, rows: Rows) -> None:
+        """Nothing."""
+
+    def read_ahead(self, ids_b: Tensor) -> None:
+        """Nothing."""
+
+    def checkpoint(self, step: int, oldest: int) -> None:
+        """Nothing."""
+
+    def roll_back(self, step: int) -> None:
+        """Nothing."""

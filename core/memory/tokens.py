@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from core import parallel
 from core.config import AnchorConfig
 from core.memory.bank import Fetch
 from core.memory.base import Attached, per_layer
@@ -84,7 +85,7 @@ class TokenMemory(nn.Module, ABC):
 def _take_gradient(table: ResidentTable) -> Fetch | None:
     if table.rows.grad is None:
         return None
-    gradient = table.rows.grad.coalesce()
+    gradient = parallel.add_up(table.rows.grad).coalesce()
     table.rows.grad = None
     reached_u = gradient.values().any(dim=1)  # padding reads rows too, and has no gradient
     ids = gradient.indices()[0, reached_u]

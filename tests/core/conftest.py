@@ -24,7 +24,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_config() -> Callable[..., RunConfig]:
     base: dict[str, Any] = {
         "anchor": "d16",
@@ -59,7 +59,7 @@ def _held_out(rng: np.random.Generator, n: int) -> Windows:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def dataset() -> Dataset:
     """40 packed rows whose next token often is the last plus one, 30 windows a held-out split."""
     rng = np.random.default_rng(0)

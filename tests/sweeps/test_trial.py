@@ -71,7 +71,7 @@ def test_points_are_gathered_and_none_is_lost(
 ) -> None:
     now = iter([0.0, 0.4, 0.8, 1.2, 1.2, 1.5, 1.6])
     monkeypatch.setattr("sweeps.trial.time.monotonic", lambda: next(now))
-    reports = Reports()
+    reports = Reports(tune.report)
     for step in range(4):
         reports.add({"step": step})
     reports.flush()

@@ -1,0 +1,197 @@
+"""Two processes end where one does, but for rounding: weights, bank, curve and record."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from torch import Tensor
+
+from core import parallel
+from core.checkpoint import load_weights, save_weights
+from core.config import RunConfig, Runtime
+from core.dataset import Dataset
+from core.device import check_processes
+from core.errors import InputError
+from core.identity import run_id
+from core.load import load_run
+from core.record import KEYS, RunRecord, Status, read_record
+from core.train import train_run
+from core.trainer import Trainer
+from tests.core.test_train import ARMS, Killed
+
+STEPS = {"tokens": 10 * 64}
+START = {"start": {"tokens": 5 * 64, "lr": 1e-2}}
+CASES: dict[str, dict[str, Any]] = {
+    "dense": {"anchor": {"size": "d16", "tied": False}, "train": {**STEPS, "accumulate": 2}},
+    "device": {"memory": ARMS["ffn"], "train": STEPS},
+    "disk": {"memory": ARMS["ffn"], "train": STEPS},
+    "frozen": {"memory": ARMS["ffn"], "train": {**STEPS, "mode": "frozen", **START}},
+    "pkm": {"memory": ARMS["pkm"], "train": STEPS},
+    "moe": {"memory": ARMS["moe"], "train": STEPS},
+}
+DIVERGED = {"diverged": {"train": {**STEPS, "diverged_above": 0.9}}}
+GRADIENTS: dict[str, dict[str, Any]] = {
+    "clipped": {"memory": ARMS["ffn"], "train": {**STEPS, "clip": 0.1}},
+    "unclipped": {"memory": ARMS["pkm"], "train": {**STEPS, "clip": 1e9}},
+}
+# AdamW makes a step of about its rate out of the rounding of a gradient near zero.
+CLOSE = {"rtol": 1e-4, "atol": 5e-5}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one process does alone and two do together, in `folder`."""
+
+    folder: Path
+    dataset: Dataset
+    configs: Mapping[str, RunConfig]
+
+    def train(self, case: str, name: str, kill_at: float = np.inf) -> RunRecord:
+        def on_log(point: dict[str, float]) -> None:
+            if point["step"] >= kill_at:
+                raise Killed
+
+        every, place = 0.0 if case == "disk" else 1e9, "disk" if case == "disk" else "device"
+        runtime = Runtime(processes=parallel.count(), bank=place, checkpoint_seconds=every)
+        return train_run(self.configs[case], runtime, self.run(case, name), on_log)
+
+    def run(self, case: str, name: str) -> Path:
+        return self.folder / name / run_id(self.configs[case])
+
+    def write_gradients(self, case: str) -> None:
+        """Of the dense weights and of the rows, as the optimisers see them in the fifth step."""
+        config = self.configs[case]
+        trainer = Trainer(config, Runtime(), self.folder / case, self.dataset, lambda _: None)
+        for _ in range(4):
+            trainer.train_step(config.steps)
+        seen: dict[str, Tensor] = {}
+        dense = dict(trainer.model.dense_parameters())
+
+        def step() -> None:
+            seen.update({n: parallel.whole(p.grad) for n, p in dense.items() if p.grad is not None})
+
+        def row_step(fetches: Any, lr: float) -> None:
+            seen.update({f"row{n}": f.rows.grad.clone() for n, f in enumerate(fetches)})
+
+        trainer.optimizer.step = step  # type: ignore[method-assign, assignment]
+        trainer.row_optimizer.step = row_step  # type: ignore[method-assign]
+        trainer.train_step(config.steps)
+        if parallel.first():
+            save_weights(self.folder / f"{case}.safetensors", seen, {})
+
+
+def together(rank: int, meeting: Path, work: Work) -> None:
+    """What each of two processes does."""
+    warnings.filterwarnings("error", module="core")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("core.train.prepare", lambda *given: work.dataset)
+        for case in CASES | DIVERGED:
+            record = work.train(case, case)
+            assert work.train(case, case).finished == record.finished, "trained again"
+        with pytest.raises(Killed):
+            work.train("disk", "killed", kill_at=6)
+        work.train("disk", "killed")
+        for case in GRADIENTS:
+            work.write_gradients(case)
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def both(
+    make_config: Callable[..., RunConfig],
+    dataset: Dataset,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Work, Work]:
+    """The work of one process, and that of two."""
+    configs = {
+        case: make_config(**changes) for case, changes in (CASES | DIVERGED | GRADIENTS).items()
+    }
+    folder = tmp_path_factory.mktemp("parallel")
+    one, two = (Work(folder / name, dataset, configs) for name in ("one", "two"))
+    torch.multiprocessing.spawn(together, (folder / "meeting", two), nprocs=2)
+    return one, two
+
+
+@pytest.fixture
+def alone(both: tuple[Work, Work], monkeypatch: pytest.MonkeyPatch) -> Work:
+    monkeypatch.setattr("core.train.prepare", lambda *given: both[0].dataset)
+    return both[0]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_end_where_one_does(both: tuple[Work, Work], alone: Work, case: str) -> None:
+    expected = alone.train(case, case)
+    one, two = (work.run(case, case) for work in both)
+    found = read_record(two / "record.json")
+    assert (found.status, found.tokens) == (Status.DONE, expected.tokens)
+    for column in ["loss_train", *(f"loss_test_{key}" for key in KEYS["test"])]:
+        assert getattr(found, column) == pytest.approx(
+            getattr(expected, column), rel=1e-5, nan_ok=True
+        )
+    curves = (pd.read_csv(folder / "curve.csv") for folder in (one, two))
+    pd.testing.assert_frame_equal(*curves, rtol=1e-5)
+    paths = torch.from_numpy(alone.dataset.test.path_document_nl.astype(np.int64))
+    for ours, theirs in zip(*(load_run(folder).fetch(paths) for folder in (one, two)), strict=True):
+        torch.testing.assert_close(ours.rows, theirs.rows, **CLOSE)
+    ours, theirs = (load_weights(folder / "model.safetensors") for folder in (one, two))
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+def test_two_stop_where_one_does(both: tuple[Work, Work], alone: Work) -> None:
+    expected = alone.train("diverged", "diverged")
+    found = read_record(both[1].run("diverged", "diverged") / "record.json")
+    assert (found.status, found.cause) == (Status.DIVERGED, expected.cause)
+
+
+def test_two_that_were_killed_go_on_to_the_bit(both: tuple[Work, Work]) -> None:
+    _, work = both
+    whole, killed = (work.run("disk", name) for name in ("disk", "killed"))
+    assert read_record(killed / "record.json").attempts == 2
+    for file in ("model.safetensors", "curve.csv", "bank/level0/rows", "bank/level1/rows"):
+        assert (whole / file).read_bytes() == (killed / file).read_bytes()
+
+
+@pytest.mark.parametrize("case", GRADIENTS)
+def test_optimisers_see_the_gradient_of_the_whole_batch(
+    both: tuple[Work, Work], alone: Work, case: str
+) -> None:
+    """The norm that is clipped is that over the shares of all processes."""
+    alone.write_gradients(case)
+    one, two = (load_weights(work.folder / f"{case}.safetensors") for work in both)
+    assert sum(name.startswith("row") for name in two) == {"clipped": 2, "unclipped": 1}[case]
+    torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-6)
+    dense = torch.cat([x.flatten() for name, x in two.items() if not name.startswith("row")])
+    norm = dense.norm().item()
+    assert norm == pytest.approx(0.1, rel=1e-4) if case == "clipped" else norm > 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "processes", "message"),
+    [
+        ({}, 3, "processes 3: a micro-batch has 4 windows"),
+        ({}, 0, "processes 0"),
+        ({"train": {"accumulate": 2}}, 4, "a micro-batch has 2 windows"),
+        (
+            {"memory": ARMS["ffn"], "train": {"mode": "frozen", "tree_part": [0], **START}},
+            2,
+            "tree_part",
+        ),
+    ],
+)
+def test_unlike_shares_are_refused(
+    make_config: Callable[..., RunConfig], changes: dict[str, Any], processes: int, message: str
+) -> None:
+    config = make_config(**changes)
+    check_processes(config, 1)
+    with pytest.raises(InputError, match=message):
+        check_processes(config, processes)
