@@ -134,7 +134,7 @@ def _plain(folder: Path, trials: int, seconds: float) -> None:
         for point in _sleep(folder / "times", str(settings["number"]), seconds):
             tune.report(point)
 
-    init(num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
+    init(address="local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
     tracking = MLflowLoggerCallback(f"sqlite:///{folder}/mlflow.db", experiment_name="plain")
     tune.Tuner(
         sleeping_trial,

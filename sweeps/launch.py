@@ -269,6 +269,7 @@ def _start_ray(ours: bool) -> str:
     try:
         with unguarded():  # nothing runs yet
             context = ray.init(
+                address="local" if ours else None,  # none would join what `ray start` left here
                 include_dashboard=False if ours else None,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
