@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from core.config import AnchorConfig
 from core.memory.base import Attached
+from core.past import NO_PAST, Past
 
 EPSILON = 1e-6  # of RMSNorm
 
@@ -52,10 +53,12 @@ class Positions(NamedTuple):
     rotation: tuple[Tensor, Tensor]
 
     @classmethod
-    def of(cls, segments_bt: Tensor, config: AnchorConfig, dtype: torch.dtype) -> "Positions":
-        """Of packed documents [b, t]."""
-        rotation = rotary(segments_bt.shape[1], config, dtype, segments_bt.device)
-        return cls(attention_mask(segments_bt, dtype), rotation)
+    def of(
+        cls, segments_bt: Tensor, config: AnchorConfig, dtype: torch.dtype, past: int = 0
+    ) -> "Positions":
+        """Of packed documents [b, t], for the tokens behind the first `past`."""
+        rotation = rotary(segments_bt.shape[1], config, dtype, segments_bt.device, past)
+        return cls(attention_mask(segments_bt, dtype, past), rotation)
 
 
 class Attention(nn.Module):
@@ -67,13 +70,16 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = RMSNorm(width), RMSNorm(width)
         self.out = Linear(width, config.d_model, scale=1 / math.sqrt(2 * config.layers))
 
-    def forward(self, x_btd: Tensor, positions: Positions, memory: Attached) -> Tensor:
+    def forward(
+        self, x_btd: Tensor, positions: Positions, memory: Attached, past: Past = NO_PAST
+    ) -> Tensor:
         q, k, v = memory.project("qkv", x_btd, self.qkv(x_btd)).chunk(3, dim=-1)
         q_bhtk, k_bhtk = self._split(self.q_norm(q)), self._split(self.k_norm(k))
         rotated_bhtk = rotate(q_bhtk, positions.rotation) * self.head_dim**-0.5
-        scores_bhtt = rotated_bhtk @ rotate(k_bhtk, positions.rotation).transpose(-1, -2)
-        scores_bhtt = scores_bhtt + positions.mask_b1tt
-        mixed_bhtk = memory.mix(q_bhtk, scores_bhtt.softmax(-1) @ self._split(v))
+        keys_bhtk = past.join("keys", rotate(k_bhtk, positions.rotation))
+        scores_bhtt = rotated_bhtk @ keys_bhtk.transpose(-1, -2) + positions.mask_b1tt
+        values_bhtk = past.join("values", self._split(v))
+        mixed_bhtk = memory.mix(q_bhtk, scores_bhtt.softmax(-1) @ values_bhtk)
         mixed_btw = mixed_bhtk.transpose(1, 2).flatten(2)
         return memory.project("out", mixed_btw, self.out(mixed_btw))
 
@@ -109,9 +115,11 @@ class Layer(nn.Module):
         self.ffn_norm = RMSNorm(config.d_model)
         self.ffn: FFN | NoFFN = FFN(config)
 
-    def forward(self, x_btd: Tensor, positions: Positions, memory: Attached) -> Tensor:
+    def forward(
+        self, x_btd: Tensor, positions: Positions, memory: Attached, past: Past = NO_PAST
+    ) -> Tensor:
         x_btd = memory.before_attention(x_btd)
-        x_btd = x_btd + self.attention(self.attention_norm(x_btd), positions, memory)
+        x_btd = x_btd + self.attention(self.attention_norm(x_btd), positions, memory, past)
         return memory.after_ffn(x_btd, self.ffn_norm(x_btd), self.ffn)
 
 
@@ -129,7 +137,7 @@ class Anchor(nn.Module):
         self.embedding = nn.Parameter(torch.empty(vocab_size, config.d_model))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.d_model)
-        self.bare = (Attached(),) * config.layers
+        self.bare, self.whole = (Attached(),) * config.layers, (NO_PAST,) * config.layers
         self.head = None if config.tied else nn.Parameter(torch.empty(vocab_size, config.d_model))
         self._initialise(torch.Generator().manual_seed(seed))
         for layer in without_ffn:
@@ -149,12 +157,17 @@ class Anchor(nn.Module):
         segments_bt: Tensor,
         memory: Sequence[Attached] = (),
         dtype: torch.dtype = torch.float32,
+        pasts: Sequence[Past] = (),
     ) -> Tensor:
-        """Hidden states [b, t, d] in `dtype`; `memory` has one entry a layer, or none."""
-        x_btd = F.embedding(tokens_bt, self.embedding).to(dtype)
-        positions = Positions.of(segments_bt, self.config, dtype)
-        for layer, attached in zip(self.layers, memory or self.bare, strict=True):
-            x_btd = layer(x_btd, positions, attached)
+        """Hidden states [b, t, d] in `dtype`; `memory` has one entry a layer, or none.
+
+        `pasts`, one a layer, leave out the tokens that they keep: t is what is new.
+        """
+        pasts = pasts or self.whole
+        x_btd = F.embedding(tokens_bt[:, pasts[0].length :], self.embedding).to(dtype)
+        positions = Positions.of(segments_bt, self.config, dtype, pasts[0].length)
+        for layer, attached, past in zip(self.layers, memory or self.bare, pasts, strict=True):
+            x_btd = layer(x_btd, positions, attached, past)
         return self.norm(x_btd)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -169,22 +182,28 @@ def truncated_normal(tensor: Tensor, std: float, generator: torch.Generator) -> 
     nn.init.trunc_normal_(tensor, std=std, a=-3 * std, b=3 * std, generator=generator)
 
 
-def attention_mask(segments_bt: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive [b, 1, t, t]: 0 where a token may look, -inf at the future and other documents."""
+def attention_mask(segments_bt: Tensor, dtype: torch.dtype, past: int = 0) -> Tensor:
+    """Additive [b, 1, t, t]: 0 where a token may look, -inf at the future and other documents.
+
+    The first `past` tokens do not look any more: [b, 1, t - past, t].
+    """
     t = segments_bt.shape[1]
-    same_btt = segments_bt[:, :, None] == segments_bt[:, None, :]
-    causal_tt = torch.ones(t, t, dtype=torch.bool, device=segments_bt.device).tril()
+    same_btt = segments_bt[:, past:, None] == segments_bt[:, None, :]
+    causal_tt = torch.ones(t - past, t, dtype=torch.bool, device=segments_bt.device).tril(past)
     mask_btt = torch.zeros(same_btt.shape, dtype=dtype, device=segments_bt.device)
     return mask_btt.masked_fill_(~(same_btt & causal_tt), -torch.inf)[:, None]
 
 
 def rotary(
-    t: int, config: AnchorConfig, dtype: torch.dtype, device: torch.device
+    t: int, config: AnchorConfig, dtype: torch.dtype, device: torch.device, past: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [t, k] of RoPE, half-split layout. Source: arXiv 2104.09864."""
+    """Cosines and sines [t - past, k] of RoPE at positions `past` to t, half-split layout.
+
+    Source: arXiv 2104.09864.
+    """
     half = config.head_dim // 2
     pair_k = torch.arange(half, dtype=torch.float64, device=device)
-    position_t = torch.arange(t, dtype=torch.float64, device=device)
+    position_t = torch.arange(past, t, dtype=torch.float64, device=device)
     angle_tk = torch.outer(position_t, config.rope_base ** (-pair_k / half)).repeat(1, 2)
     return angle_tk.cos().to(dtype), angle_tk.sin().to(dtype)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -11,11 +12,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from core.config import RunConfig
 from core.corpus.prepare import prepare_windows
 from core.corpus.tokenizer import END_OF_TEXT_ID
+from core.dataset import PADDING
 from core.memory.bank import Fetch
+from core.reader import Reader
 
 BATCH = 64  # texts in one forward pass
 
@@ -38,6 +42,8 @@ class LanguageModel(Protocol):
     def hidden(
         self, tokens_bt: Tensor, segments_bt: Tensor, fetches: Sequence[Fetch] | None
     ) -> Tensor: ...
+
+    def reader(self, fetches: Sequence[Fetch] | None) -> Reader: ...
 
 
 @dataclass(frozen=True)
@@ -71,27 +77,34 @@ class Likelihood:
     greedy: bool
 
 
-@torch.no_grad()
 def generate(
     model: LanguageModel, codec: Codec, prompts: Sequence[str], path_nl: Paths, new_tokens: int
 ) -> list[str]:
     """The most likely next token `new_tokens` times, or until the document ends."""
-    written = [[*codec.lead, *codec.encode(prompt)] for prompt in prompts]
-    lengths = [len(ids) for ids in written]
-    for rows in _batches(lengths):
-        fetches = _fetch(model, path_nl, rows)
+    starts = [[*codec.lead, *codec.encode(prompt)] for prompt in prompts]
+    continued = continue_texts(model, starts, path_nl, new_tokens, codec.context)
+    return [codec.decode(_until(ids, codec.end)) for ids in continued]
+
+
+@torch.no_grad()
+def continue_texts(
+    model: LanguageModel, starts: Sequence[Ids], path_nl: Paths, new_tokens: int, context: int
+) -> list[Ids]:
+    """The `new_tokens` tokens behind each start, one or more tokens long; the likeliest each time.
+
+    The model sees the last `context` tokens. A text longer than that is read anew for each token,
+    as every token in it then stands elsewhere.
+    """
+    written = [list(start) for start in starts]
+    for rows in _batches([len(start) for start in starts]):
+        reader = model.reader(_fetch(model, path_nl, rows))
         for _ in range(new_tokens):
-            inputs = [written[row][-codec.context :] for row in rows]
-            hidden_btd = _hidden(model, inputs, fetches)
-            last_b = torch.tensor([len(ids) - 1 for ids in inputs])
-            hidden_bd = hidden_btd[torch.arange(len(rows)), last_b].float()
-            for row, token in zip(
-                rows, F.linear(hidden_bd, model.head_vd).argmax(-1).tolist(), strict=True
-            ):
+            seen = [torch.tensor(written[row][-context:]) for row in rows]
+            hidden_bd = reader.read(*_pad_left(seen, model.device))[:, -1].float()
+            token_b = F.linear(hidden_bd, model.head_vd).argmax(-1)
+            for row, token in zip(rows, token_b.tolist(), strict=True):
                 written[row].append(token)
-    return [
-        codec.decode(_until(ids[n:], codec.end)) for ids, n in zip(written, lengths, strict=True)
-    ]
+    return [ids[len(start) :] for ids, start in zip(written, starts, strict=True)]
 
 
 @torch.no_grad()
@@ -146,8 +159,15 @@ def _fetch(model: LanguageModel, path_nl: Paths, rows: list[int]) -> list[Fetch]
 def _hidden(model: LanguageModel, inputs: Sequence[Ids], fetches: list[Fetch] | None) -> Tensor:
     """Hidden states [b, t, d]; padding stands behind each text, where causal attention hides it."""
     rows = [torch.tensor(ids) for ids in inputs]
-    tokens_bt = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
+    tokens_bt = pad_sequence(rows, batch_first=True).to(model.device)
     return model.hidden(tokens_bt, torch.zeros_like(tokens_bt), fetches)
+
+
+def _pad_left(texts: list[Tensor], device: str) -> tuple[Tensor, Tensor]:
+    """Tokens and segments [b, t]; all texts end, and go on, in the same place."""
+    pad = partial(pad_sequence, batch_first=True, padding_side="left")
+    segments_bt = pad([torch.zeros_like(text) for text in texts], padding_value=PADDING)
+    return pad(texts).to(device), segments_bt.to(device)
 
 
 def _until(ids: Ids, end: int) -> Ids:

@@ -14,6 +14,8 @@ from core.loss import summed_cross_entropy
 from core.memory import create_bank, create_token_memory
 from core.memory.bank import BankPlace, Fetch
 from core.memory.base import Attached
+from core.past import Past
+from core.reader import Reader, merged_anchor, split_memory
 
 BANK_FOLDER = "bank"  # folder of a run whose bank lies on disk
 
@@ -95,6 +97,22 @@ class Model:
         memory = self.attach(tokens_bt, segments_bt, fetches, part)
         hidden: Tensor = self.anchor(tokens_bt, segments_bt, memory, self.dtype)
         return hidden
+
+    def reader(self, fetches: Sequence[Fetch] | None) -> Reader:
+        """Reads the documents of the fetched batch as they grow; `fetches` None: memory off."""
+        layers = self.config.anchor.layers
+        blocks = self.bank.attach(fetches, layers, self.dtype) if self.bank and fetches else ()
+        merged, left = split_memory(blocks or self.anchor.bare)
+        by_token = self.token_memory if fetches is not None else None
+
+        def attach(
+            tokens_bt: Tensor, segments_bt: Tensor, pasts: Sequence[Past]
+        ) -> Sequence[Attached]:
+            if by_token:
+                return by_token.attach(tokens_bt, segments_bt, self.dtype, layers, pasts)
+            return left
+
+        return Reader(merged_anchor(self.anchor, merged, self.dtype), layers, self.dtype, attach)
 
     def summed_loss(
         self,

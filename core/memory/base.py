@@ -9,8 +9,14 @@ from torch import Tensor
 
 from core.config import AnchorConfig
 
-# The anchor's matrices of one layer, as it fuses them.
 Projection = Literal["qkv", "out", "gate_up", "down"]
+# The anchor's matrices of one layer, as it fuses them, one above the other.
+FUSED: dict[Projection, tuple[str, ...]] = {
+    "qkv": ("q", "k", "v"),
+    "out": ("o",),
+    "gate_up": ("gate", "up"),
+    "down": ("down",),
+}
 
 
 class Attached:
@@ -42,6 +48,15 @@ class Attached:
     ) -> Tensor:
         """The residual stream behind the FFN; a type that replaces the FFN does not call it."""
         return x_btd + ffn(normed_btd, self)
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether the layer with `merge`d matrices and no memory computes the same."""
+        return False
+
+    def merge(self, name: str, weight_oi: Tensor) -> Tensor:
+        """One of the layer's matrices, named as in FUSED, with the memory in it."""
+        return weight_oi
 
 
 def per_layer(attached: Iterable[Attached], layers: Sequence[int], n_layers: int) -> list[Attached]:

@@ -30,6 +30,23 @@ class AttachedFFN(Attached):
         gate_btr, up_btr = (normed_btd @ self.gate_up_bwd.transpose(-1, -2)).chunk(2, dim=-1)
         return (F.silu(gate_btr) * up_btr) @ self.down_brd
 
+    @property
+    def mergeable(self) -> bool:
+        """Where one block serves all documents."""
+        return len(self.down_brd) == 1
+
+    def merge(self, name: str, weight_oi: Tensor) -> Tensor:
+        """An FFN that is wider by R."""
+        m1_rd, m2_rd = self.gate_up_bwd[0].chunk(2)
+        match name:
+            case "gate":
+                return torch.cat((weight_oi, m1_rd))
+            case "up":
+                return torch.cat((weight_oi, m2_rd))
+            case "down":
+                return torch.cat((weight_oi, self.down_brd[0].T), dim=1)
+        return weight_oi
+
 
 class FFNMemory(BlockMemory):
     """Blocks [layers, 3, r, d]: M1, M2 and M3 transposed, for each layer."""

@@ -10,16 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from core.memory.base import Attached, BlockMemory, Projection
+from core.memory.base import FUSED, Attached, BlockMemory, Projection
 
 ALPHA = 2.0
-# The matrices that the anchor fuses into one.
-FUSED: dict[Projection, tuple[str, ...]] = {
-    "qkv": ("q", "k", "v"),
-    "out": ("o",),
-    "gate_up": ("gate", "up"),
-    "down": ("down",),
-}
 
 
 class AttachedLoRA(Attached):
@@ -43,6 +36,18 @@ class AttachedLoRA(Attached):
             return torch.zeros_like(output)
         a_bri, b_bro = self.patches[name]
         return ALPHA * ((x @ a_bri.transpose(-1, -2)) @ b_bro)
+
+    @property
+    def mergeable(self) -> bool:
+        """Where one block serves all documents."""
+        return all(len(a_bri) == 1 for a_bri, _ in self.patches.values())
+
+    def merge(self, name: str, weight_oi: Tensor) -> Tensor:
+        """W + 2 B A, summed in the precision of W."""
+        if name not in self.patches:
+            return weight_oi
+        a_ri, b_ro = (part[0].to(weight_oi.dtype) for part in self.patches[name])
+        return weight_oi + ALPHA * (b_ro.T @ a_ri)
 
 
 class LoRAMemory(BlockMemory):

@@ -21,6 +21,7 @@ from core.dataset import PADDING
 from core.memory.base import Attached
 from core.memory.tokens import TokenMemory
 from core.memory_config import MemoryConfig
+from core.past import Past
 
 BALANCE = 0.01
 
@@ -87,6 +88,7 @@ class Experts(TokenMemory):
         return ExpertLayer(self.memory, self.anchor, draw)
 
     def attach_reader(
-        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype
+        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, past: Past
     ) -> Attached:
-        return AttachedExperts(cast(ExpertLayer, self.readers[site]), segments_bt != PADDING)
+        real_bt = segments_bt[:, past.length :] != PADDING
+        return AttachedExperts(cast(ExpertLayer, self.readers[site]), real_bt)

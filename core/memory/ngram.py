@@ -22,6 +22,7 @@ from core.memory.base import Attached
 from core.memory.table import ResidentTable
 from core.memory.tokens import TokenMemory
 from core.memory_types import CONVOLUTION, NGRAMS, table_rows
+from core.past import Past
 
 DILATION = 3
 HASH_BITS = 31  # of a multiplier: times a 16-bit token it stays within int64
@@ -38,12 +39,14 @@ class NGramLayer(nn.Module):
         for linear in (self.key, self.value):
             truncated_normal(linear.weight, linear.std, draw)
 
-    def forward(self, h_btd: Tensor, e_btw: Tensor, segments_bt: Tensor) -> Tensor:
+    def forward(self, h_btd: Tensor, e_btw: Tensor, segments_bt: Tensor, past: Past) -> Tensor:
         match_bt1 = (self.h_norm(h_btd) * self.k_norm(self.key(e_btw))).sum(-1, keepdim=True)
         scaled_bt1 = match_bt1 * h_btd.shape[-1] ** -0.5
         root_bt1 = scaled_bt1.abs().clamp_min(1e-6).sqrt() * scaled_bt1.sign()
         v_btd = root_bt1.sigmoid() * self.value(e_btw)
-        return v_btd + F.silu(self._convolve(self.v_norm(v_btd), segments_bt))
+        normed_btd = past.join("ngram values", self.v_norm(v_btd))
+        convolved_btd = self._convolve(normed_btd, segments_bt)[:, -h_btd.shape[1] :]
+        return v_btd + F.silu(convolved_btd)
 
     def _convolve(self, x_btd: Tensor, segments_bt: Tensor) -> Tensor:
         taps_jd = self.taps_jd.to(x_btd.dtype)
@@ -65,11 +68,11 @@ def before(x_bt: Tensor, steps: int, segments_bt: Tensor, absent: int) -> Tensor
 
 
 class AttachedNGrams(Attached):
-    def __init__(self, layer: NGramLayer, e_btw: Tensor, segments_bt: Tensor) -> None:
-        self.layer, self.e_btw, self.segments_bt = layer, e_btw, segments_bt
+    def __init__(self, layer: NGramLayer, e_btw: Tensor, segments_bt: Tensor, past: Past) -> None:
+        self.layer, self.e_btw, self.segments_bt, self.past = layer, e_btw, segments_bt, past
 
     def before_attention(self, x_btd: Tensor) -> Tensor:
-        return x_btd + self.layer(x_btd, self.e_btw, self.segments_bt)
+        return x_btd + self.layer(x_btd, self.e_btw, self.segments_bt, self.past)
 
 
 class NGramMemory(TokenMemory):
@@ -98,12 +101,12 @@ class NGramMemory(TokenMemory):
         return {f"layer{n}": ResidentTable(torch.zeros(shape), shape[1:]) for n in self.layers}
 
     def attach_reader(
-        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype
+        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, past: Past
     ) -> Attached:
-        rows_bth = self.addresses(tokens_bt, segments_bt, site)
+        rows_bth = self.addresses(tokens_bt, segments_bt, site)[:, past.length :]
         table = self.tables[f"layer{self.layers[site]}"].rows
         e_btw = F.embedding(rows_bth, table, sparse=True).flatten(2).to(dtype)
-        return AttachedNGrams(cast(NGramLayer, self.readers[site]), e_btw, segments_bt)
+        return AttachedNGrams(cast(NGramLayer, self.readers[site]), e_btw, segments_bt, past)
 
     def addresses(self, tokens_bt: Tensor, segments_bt: Tensor, site: int) -> Tensor:
         """Rows [b, t, heads of bigrams, then of trigrams]: XOR of products, mod each prime."""

@@ -20,6 +20,7 @@ from core.memory.base import Attached
 from core.memory.table import ResidentTable
 from core.memory.tokens import TokenMemory
 from core.memory_config import MemoryConfig
+from core.past import Past
 
 VALUE_LR = 1e-3  # fixed, whatever the anchor's schedule; source: arXiv 2412.09764
 
@@ -90,6 +91,6 @@ class PKMemory(TokenMemory):
         return {"values": ResidentTable(values, (d,))}
 
     def attach_reader(
-        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype
+        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, past: Past
     ) -> Attached:
         return AttachedKeys(cast(KeyLayer, self.readers[site]), self.tables["values"].rows)

@@ -16,6 +16,7 @@ from core.memory.bank import Fetch
 from core.memory.base import Attached, per_layer
 from core.memory.table import ResidentTable
 from core.memory_config import MemoryConfig
+from core.past import NO_PAST, Past
 
 
 class TokenMemory(nn.Module, ABC):
@@ -48,17 +49,24 @@ class TokenMemory(nn.Module, ABC):
 
     @abstractmethod
     def attach_reader(
-        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype
+        self, site: int, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, past: Past
     ) -> Attached:
-        """What the layer of reader number `site` sees of this batch."""
+        """What the layer of reader number `site` sees of this batch behind what `past` keeps."""
 
     def attach(
-        self, tokens_bt: Tensor, segments_bt: Tensor, dtype: torch.dtype, n_layers: int
+        self,
+        tokens_bt: Tensor,
+        segments_bt: Tensor,
+        dtype: torch.dtype,
+        n_layers: int,
+        pasts: Sequence[Past] = (),
     ) -> list[Attached]:
-        """What each of the anchor's layers sees of this batch."""
+        """What each of the anchor's layers sees of this batch behind what its past keeps."""
         attached = (
-            self.attach_reader(site, tokens_bt, segments_bt, dtype)
-            for site in range(len(self.layers))
+            self.attach_reader(
+                site, tokens_bt, segments_bt, dtype, pasts[layer] if pasts else NO_PAST
+            )
+            for site, layer in enumerate(self.layers)
         )
         return per_layer(attached, self.layers, n_layers)
 

@@ -20,7 +20,13 @@ from core.checkpoint import load_weights
 from core.config import AnchorConfig
 from core.errors import InputError
 from core.memory.base import Attached
+from core.past import NO_PAST, Past
 
+# The matrices of a layer, by what memory types call them.
+_MATRICES = {
+    **{part: f"self_attn.{part}_proj" for part in "qkvo"},
+    **{part: f"mlp.{part}_proj" for part in ("gate", "up", "down")},
+}
 # What the forward pass here does; a model that asks for something else is refused, not misread.
 _SUPPORTED = {
     "model_type": ("llama",),
@@ -123,20 +129,35 @@ class Llama:
         segments_bt: Tensor,
         memory: Sequence[Attached] | None,
         dtype: torch.dtype,
+        pasts: Sequence[Past] = (),
     ) -> Tensor:
-        """Hidden states [b, t, d]; `memory` has one entry a layer, None: the bare model."""
-        x_btd = F.embedding(tokens_bt, self.weights["model.embed_tokens.weight"]).to(dtype)
-        positions = Positions.of(segments_bt, self.config.shape, dtype)
-        for index in range(self.config.shape.layers):
+        """Hidden states [b, t, d]; `memory` has one entry a layer, None: the bare model.
+
+        `pasts`, one a layer, leave out the tokens that they keep: t is what is new.
+        """
+        pasts = pasts or (NO_PAST,) * self.config.shape.layers
+        new_bt = tokens_bt[:, pasts[0].length :]
+        x_btd = F.embedding(new_bt, self.weights["model.embed_tokens.weight"]).to(dtype)
+        positions = Positions.of(segments_bt, self.config.shape, dtype, pasts[0].length)
+        for index, past in enumerate(pasts):
             name = f"model.layers.{index}"
             normed_btd = self._norm(x_btd, f"{name}.input_layernorm")
-            x_btd = x_btd + self._attend(normed_btd, positions, f"{name}.self_attn")
+            x_btd = x_btd + self._attend(normed_btd, positions, f"{name}.self_attn", past)
             normed_btd = self._norm(x_btd, f"{name}.post_attention_layernorm")
             attached = memory[index] if memory else Attached()
             x_btd = attached.after_ffn(x_btd, normed_btd, partial(self._ffn, f"{name}.mlp"))
         return self._norm(x_btd, "model.norm")
 
-    def _attend(self, x_btd: Tensor, positions: Positions, name: str) -> Tensor:
+    def merged(self, memory: Sequence[Attached], dtype: torch.dtype) -> "Llama":
+        """The model with each layer's memory in its matrices, which are kept in `dtype`."""
+        weights = dict(self.weights)
+        for index, attached in enumerate(memory):
+            for part, matrix in _MATRICES.items():
+                name = f"model.layers.{index}.{matrix}.weight"
+                weights[name] = attached.merge(part, weights[name]).to(dtype)
+        return Llama(self.config, weights)
+
+    def _attend(self, x_btd: Tensor, positions: Positions, name: str, past: Past) -> Tensor:
         q_bhtk, k_bhtk, v_bhtk = (
             self._linear(x_btd, f"{name}.{part}_proj")
             .unflatten(-1, (-1, self.config.shape.head_dim))
@@ -144,7 +165,9 @@ class Llama:
             for part in "qkv"
         )
         shared = self.config.shape.heads // self.config.kv_heads
-        k_bhtk = rotate(k_bhtk, positions.rotation).repeat_interleave(shared, dim=1)
+        k_bhtk = past.join("keys", rotate(k_bhtk, positions.rotation))
+        v_bhtk = past.join("values", v_bhtk)
+        k_bhtk = k_bhtk.repeat_interleave(shared, dim=1)
         scores_bhtt = rotate(q_bhtk, positions.rotation) @ k_bhtk.transpose(-1, -2)
         scores_bhtt = scores_bhtt * self.config.shape.head_dim**-0.5 + positions.mask_b1tt
         weight_bhtt = scores_bhtt.softmax(-1)

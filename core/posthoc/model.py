@@ -18,10 +18,12 @@ from core.errors import InputError
 from core.generate import Codec
 from core.loss import summed_cross_entropy
 from core.memory.bank import Bank, BankPlace, Fetch
+from core.memory.base import Attached
 from core.memory.ffn import FFNMemory
 from core.memory.optimizer import RowAdamW
 from core.model import predicted
 from core.posthoc.llama import Llama
+from core.reader import Reader, split_memory
 from core.schedule import rate
 
 BATCH = 16  # rows scored at once
@@ -48,10 +50,19 @@ class PostHocModel:
         self, tokens_bt: Tensor, segments_bt: Tensor, fetches: Sequence[Fetch] | None
     ) -> Tensor:
         """Last hidden states [b, t, d]."""
-        memory = None
+        return self.llama(tokens_bt, segments_bt, self._attach(fetches), self.dtype)
+
+    def reader(self, fetches: Sequence[Fetch] | None) -> Reader:
+        """Reads the documents of the fetched batch as they grow; `fetches` None: memory off."""
+        merged, left = split_memory(self._attach(fetches))
+        llama = self.llama.merged(merged, self.dtype)
+        return Reader(llama, len(left), self.dtype, lambda *_: left)
+
+    def _attach(self, fetches: Sequence[Fetch] | None) -> list[Attached]:
+        layers = self.llama.config.shape.layers
         if self.bank and fetches:
-            memory = self.bank.attach(fetches, self.llama.config.shape.layers, self.dtype)
-        return self.llama(tokens_bt, segments_bt, memory, self.dtype)
+            return self.bank.attach(fetches, layers, self.dtype)
+        return [Attached() for _ in range(layers)]
 
     def summed_loss(
         self,

@@ -62,12 +62,31 @@ def test_the_bank_starts_as_a_no_op(model: PostHocModel, rows: TextRows) -> None
     assert torch.equal(with_memory, model.hidden(tokens, segments, None))
 
 
-def test_ffn_memory_is_a_wider_ffn(model: PostHocModel, rows: TextRows) -> None:
-    """A document's fetched blocks, concatenated into the weights of the model itself."""
+def randomise(model: PostHocModel) -> None:
     assert model.bank is not None
     generator = torch.Generator().manual_seed(1)
-    for table in model.bank.tables.values():
+    for table in model.bank.resident().values():
         table.rows.copy_(torch.randn(table.rows.shape, generator=generator) / 5)
+
+
+@pytest.mark.parametrize("documents", [[0], [0, 1, 2]])
+@torch.no_grad()
+def test_texts_grow_as_if_read_anew(
+    model: PostHocModel, rows: TextRows, documents: list[int]
+) -> None:
+    """With the memory of one path, which is merged, and of several."""
+    randomise(model)
+    tokens, segments, paths = rows.take(np.array(documents), "cpu")
+    fetches = model.fetch(paths)
+    reader = model.reader(fetches)
+    found = [reader.read(tokens[:, :end], segments[:, :end]) for end in (4, 5, 11)]
+    expected = model.hidden(tokens, segments, fetches)
+    assert torch.allclose(torch.cat(found, dim=1), expected, atol=1e-5)
+
+
+def test_ffn_memory_is_a_wider_ffn(model: PostHocModel, rows: TextRows) -> None:
+    """A document's fetched blocks, concatenated into the weights of the model itself."""
+    randomise(model)
     tokens, segments, paths = rows.take(np.arange(3), "cpu")
     found = model.hidden(tokens, segments, model.fetch(paths)).detach()
     for document in range(3):
