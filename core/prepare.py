@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from core.config import DataConfig, TreeConfig
 from core.corpus.packing import pack_rows
 from core.corpus.prepare import WindowStore, prepare_windows
+from core.corpus.progress import follow
 from core.corpus.windows import SplitWindows, prefix_tokens
 from core.dataset import PADDING, Dataset, Rows, Windows, dataset_folder
 from core.identity import tree_fingerprint
 from core.retrieval.embedders import Embedder, new_embedder
 from core.retrieval.keys import window_keys
+from core.retrieval.kmeans import Vectors
 from core.retrieval.random_tree import random_tree
 from core.retrieval.report import agreement, chance_agreement, leaf_sizes
 from core.retrieval.tree import ClusterTree
@@ -51,15 +53,22 @@ def _fill(
     store: WindowStore, data: DataConfig, tree: TreeConfig, folder: Path, embedder: Embedder
 ) -> None:
     train = store.split("train")
-    embedder.fit(train.key_texts(None))
-    clusters = _clusters(tree, embedder, train)
-    clusters.save(folder / "tree.safetensors")
-    embedder.save(folder / "embedder")
+    embedder.fit(follow(train.key_texts(None), "fitting the embedder", len(train)))
+
+    def vectors(split: SplitWindows, prefix: float | None) -> Vectors:
+        keys = window_keys(split, tree, prefix)
+        return embedder.embed(follow(keys, f"embedding {split.folder.name} windows", len(split)))
 
     def paths(split: SplitWindows, prefix: float | None) -> NDArray[np.int32]:
-        return clusters.route(embedder.embed(window_keys(split, tree, prefix)))
+        return clusters.route(vectors(split, prefix))
 
-    arrays = _train_arrays(train, paths, data, tree)
+    train_nd = vectors(train, None)
+    clusters = _clusters(tree, train_nd)
+    clusters.save(folder / "tree.safetensors")
+    embedder.save(folder / "embedder")
+    path_nl = clusters.route(train_nd) if tree.key == "document" else paths(train, tree.prefix)
+    del train_nd  # half of what is in memory here
+    arrays = _train_arrays(train, path_nl, data, tree)
     for name in HELD_OUT:
         arrays |= _held_out_arrays(name, store.split(name), paths, data, tree)
     arrays["token_bytes_v"] = store.token_bytes_v
@@ -68,19 +77,15 @@ def _fill(
     (folder / "meta.json").write_text(json.dumps(_meta(arrays, clusters, store), indent=2))
 
 
-def _clusters(tree: TreeConfig, embedder: Embedder, train: SplitWindows) -> ClusterTree:
+def _clusters(tree: TreeConfig, train_nd: Vectors) -> ClusterTree:
     if tree.embedder == "random":
         return random_tree(tree.branching)
-    return ClusterTree.fit(embedder.embed(train.key_texts(None)), tree.branching, tree.seed)
+    return ClusterTree.fit(train_nd, tree.branching, tree.seed)
 
 
 def _train_arrays(
-    train: SplitWindows,
-    paths: Callable[[SplitWindows, float | None], NDArray[np.int32]],
-    data: DataConfig,
-    tree: TreeConfig,
+    train: SplitWindows, path_nl: NDArray[np.int32], data: DataConfig, tree: TreeConfig
 ) -> Arrays:
-    path_nl = paths(train, tree.prefix if tree.key == "prefix" else None)
     rows = pack_rows(
         np.diff(train.offsets), path_nl, train.offsets, train.tokens, data.seq_len, tree.seed
     )

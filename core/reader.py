@@ -7,6 +7,7 @@ them. So a prompt alone is continued at the cost of the wider dense model.
 
 import copy
 from collections.abc import Callable, Sequence
+from operator import is_not
 from typing import Protocol, cast
 
 import torch
@@ -72,17 +73,16 @@ def split_memory(memory: Sequence[Attached]) -> tuple[list[Attached], list[Attac
 def merged_anchor(anchor: Anchor, memory: Sequence[Attached], dtype: torch.dtype) -> Anchor:
     """The anchor with each layer's memory in its matrices, which are kept in `dtype`.
 
-    Other parameters are shared with `anchor`, which is returned itself where nothing changes.
+    All that does not change is shared with `anchor`.
     """
-    if dtype == anchor.embedding.dtype and not any(attached.mergeable for attached in memory):
-        return anchor
     shared = {id(parameter): parameter for parameter in anchor.parameters()}
     merged = copy.deepcopy(anchor, shared)
     for layer, attached in zip(merged.layers, memory, strict=True):
         for name, linear in _matrices(cast(Layer, layer)).items():
             parts = linear.weight.chunk(len(FUSED[name]))
             weights = [attached.merge(n, w) for n, w in zip(FUSED[name], parts, strict=True)]
-            linear.weight = nn.Parameter(torch.cat(weights).to(dtype), requires_grad=False)
+            if linear.weight.dtype != dtype or any(map(is_not, weights, parts)):
+                linear.weight = nn.Parameter(torch.cat(weights).to(dtype), requires_grad=False)
     return merged
 
 

@@ -1,6 +1,5 @@
-"""A progress bar on a terminal, two log lines elsewhere."""
+"""A progress bar on a terminal, two plain lines elsewhere; both on the standard error."""
 
-import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -11,15 +10,14 @@ from rich.progress import track
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
-
 
 def follow(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """The items, while the terminal or the log says how far they are."""
-    started = time.process_time()
-    log.info("%s ...", what)
+    """The items, while the bar or the lines say how far they are."""
     if sys.stderr.isatty():
         yield from track(items, what, total, console=Console(stderr=True), transient=True)
-    else:
-        yield from items
-    log.info("%s: %.1f CPU seconds", what, time.process_time() - started)
+        return
+    started = time.process_time()
+    print(f"{what} ...", file=sys.stderr, flush=True)
+    yield from items
+    seconds = time.process_time() - started
+    print(f"{what}: {seconds:.1f} CPU seconds", file=sys.stderr, flush=True)

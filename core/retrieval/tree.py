@@ -1,7 +1,7 @@
 """The cluster tree: k-means splits every node; a path is the greedy descent from the root."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_limits
 
+from core.corpus.progress import follow
 from core.errors import InputError
 from core.retrieval.kmeans import TooFewDistinctError, Vectors, kmeans, nearest
 from core.writing import whole_file
@@ -36,7 +37,8 @@ class ClusterTree:
         try:
             with threadpool_limits(1):  # two threads collapse on shared cores
                 for level, children in enumerate(branching):
-                    levels.append(_split(vectors_nd, members, children, (seed, level)))
+                    nodes = follow(members, f"clustering level {level + 1}", len(members))
+                    levels.append(_split(vectors_nd, nodes, children, (seed, level)))
                     node_n = _descend(vectors_nd, members, levels[-1])
                     members = _members(node_n, len(members) * children)
         except TooFewDistinctError as error:
@@ -75,7 +77,7 @@ class ClusterTree:
 
 
 def _split(
-    vectors_nd: Vectors, members: list[NDArray[np.int64]], children: int, seed: tuple[int, int]
+    vectors_nd: Vectors, members: Iterable[NDArray[np.int64]], children: int, seed: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Centroids [nodes, children, d]; every node draws from its own generator."""
     return np.stack(

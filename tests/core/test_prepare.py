@@ -50,6 +50,21 @@ def test_prepares_once_and_maps_the_same(corpus: Path, tmp_path: Path) -> None:
     assert first.clusters == (4, 8)
 
 
+@pytest.mark.parametrize(("key", "embedded"), [("document", 1), ("prefix", 2)])
+def test_every_stage_says_how_far_it_is(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, embedded: int
+) -> None:
+    """Train windows are embedded once for each of their keys."""
+    tree = TreeConfig.model_validate({"dimensions": 8, "branching": (4, 2), "key": key})
+    prepare(data_config(corpus), tree, tmp_path)
+    begun = [line for line in capsys.readouterr().err.splitlines() if line.endswith(" ...")]
+    stages = ("reading text.jsonl", "fitting the embedder", "clustering level 2")
+    assert all(f"{stage} ..." in begun for stage in stages)
+    assert begun.count("embedding train windows ...") == embedded
+    prepare(data_config(corpus), tree, tmp_path)
+    assert not capsys.readouterr().err
+
+
 def test_topics_are_found_by_either_key(corpus: Path, tmp_path: Path) -> None:
     dataset = prepare(data_config(corpus), TreeConfig(dimensions=8, branching=(4,)), tmp_path)
     assert dataset.agreement[0] > 0.9
