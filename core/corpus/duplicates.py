@@ -105,11 +105,21 @@ def _mixed(values: Hashes) -> Hashes:
 
 
 def _distinct(hashes: Hashes, owner: Integers, documents: int) -> tuple[Hashes, Integers]:
-    order = np.lexsort((hashes, owner))
+    order = np.argsort(owner, kind="stable")  # three runs that ascend: one pass of merging
     hashes, owner = hashes[order], owner[order]
+    _sort_each(hashes, np.cumsum(np.bincount(owner, minlength=documents)))
     first = np.ones(len(hashes), bool)
     first[1:] = (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1])
     return hashes[first], np.bincount(owner[first], minlength=documents)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _sort_each(hashes: Hashes, end_d: Integers) -> None:
+    """Sorts the hashes of each document, in place."""
+    start = 0
+    for end in end_d:
+        hashes[start:end].sort()
+        start = end
 
 
 def _band_keys(flat: Hashes, length: Integers, rows: int) -> NDArray[np.uint32]:
