@@ -13,6 +13,7 @@ from tokenizers.trainers import BpeTrainer
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_ID = 0
+CACHED_WORDS = 300_000  # whose tokens the encoder keeps; with its default of 10,000 it is slower
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -20,7 +21,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
     Fewer when the text holds no more pairs that occur twice: ask `get_vocab_size()`. Deterministic.
     """
-    tokenizer = Tokenizer(BPE())
+    tokenizer = Tokenizer(BPE(cache_capacity=CACHED_WORDS))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()
     trainer = BpeTrainer(
