@@ -7,7 +7,7 @@ SHELL := /bin/bash
 GRID    ?= quick#          a file in sweeps/grids, by name, or the path of a YAML file
 SEEDS   ?=#                number of seeds an arm; empty: as the grid says
 DEVICE  ?=#                cpu, cuda; empty: the GPU where there is one
-PROCESSES ?= 1#            processes that train one trial together, a core or a GPU each
+PROCESSES ?=#              that train one trial together, a core or a GPU each; empty: 1
 RESULTS ?= results#        folder that everything is written to
 CONFIG  ?=#                YAML file of one run, for `make train`
 UI_HOST ?= 127.0.0.1#      where `make ui` listens
@@ -28,6 +28,7 @@ strip_grid = "$(strip $(GRID))"
 grid_folder = "$(strip $(RESULTS))/$(notdir $(basename $(strip $(GRID))))"
 options = --results "$(strip $(RESULTS))" $(if $(strip $(SEEDS)),--seeds "$(strip $(SEEDS))")
 device = $(if $(strip $(DEVICE)),--device "$(strip $(DEVICE))")
+processes = $(if $(strip $(PROCESSES)),--processes "$(strip $(PROCESSES))")
 
 .PHONY: help
 help: ## print this
@@ -50,7 +51,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 .PHONY: sweep
 sweep: $(INSTALLED) ## run what is not finished of GRID: starts, resumes, widens
-	@$(BIN)/python -m sweeps run $(strip_grid) $(options) $(device) --processes $(strip $(PROCESSES))
+	@$(BIN)/python -m sweeps run $(strip_grid) $(options) $(device) $(processes)
 
 .PHONY: plots
 plots: $(INSTALLED) ## fit the runs of GRID, draw RESULTS/GRID/report.html, log it in MLflow

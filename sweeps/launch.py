@@ -125,14 +125,15 @@ def _settings(
         yield trial_settings(trial, runtime) | {"slot": slot}
 
 
-def _trainable(processes: int, share: dict[str, float]) -> tuple[Any, int | None]:
+def _trainable(processes: int, settings: Sequence[dict[str, Any]]) -> tuple[Any, int | None]:
     """What Tune calls, and for how many trials at once; none: as many as their slots allow."""
     if processes == 1:
         return tune.with_resources(run_trial, _slot), None
     from sweeps.together import OWN_SLOT, room, run_together  # torch: seconds
 
     waits = tune.PlacementGroupFactory([OWN_SLOT])
-    return tune.with_resources(run_together, waits), room(processes, share)
+    at_once = room(processes, [given["slot"] for given in settings])
+    return tune.with_resources(run_together, waits), at_once
 
 
 def _slot(settings: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -152,10 +153,11 @@ def _run(
     runtime: Runtime,
     share: dict[str, float],
 ) -> None:
-    trainable, at_once = _trainable(runtime.processes, share)
+    settings = list(_settings(pending, runtime, share))
+    trainable, at_once = _trainable(runtime.processes, settings)
     tune.Tuner(
         trainable,
-        param_space={"trial": tune.grid_search(list(_settings(pending, runtime, share)))},
+        param_space={"trial": tune.grid_search(settings)},
         tune_config=tune.TuneConfig(
             scheduler=scheduler,
             max_concurrent_trials=at_once,

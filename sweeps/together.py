@@ -1,6 +1,7 @@
 """One trial over several processes: Ray Train starts them inside the trial."""
 
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -11,24 +12,25 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from core import parallel
 from core.errors import InputError
-from sweeps.needs import PROCESS
 from sweeps.trial import Reports, train_trial
 
-# What the trial itself takes, in Ray's terms: it waits for its processes.
-OWN_SLOT = {"memory": PROCESS}
+# Bytes of the trial itself, which waits for its processes: Python with torch and Ray Train.
+OWN_SLOT = {"memory": 600_000_000}
 # Seconds that a process may wait for another, which may wait for a run that others train.
 PATIENCE = 86_400
 
 
-def room(processes: int, share: dict[str, float]) -> int:
-    """Trials that Ray can run at once where each of their processes takes `share`.
+def room(processes: int, slots: Sequence[dict[str, float]]) -> int:
+    """Trials that Ray can run at once; each process of one takes its slot among `slots`.
 
-    Raises InputError where that is none.
+    Raises InputError where that is none: Ray would wait for ever.
     """
-    held = {name: ray.cluster_resources().get(name, 0) for name in share}
-    found = min(int(held[name] / (processes * each)) for name, each in share.items())
+    largest = {name: max(slot[name] for slot in slots) for name in slots[0]}
+    needed = {n: processes * each + OWN_SLOT.get(n, 0) for n, each in largest.items()}
+    held = {name: ray.cluster_resources().get(name, 0) for name in needed}
+    found = min(int(held[name] / each) for name, each in needed.items())
     if not found:
-        raise InputError(f"processes {processes}: each takes {share}, Ray has {held}; give fewer")
+        raise InputError(f"processes {processes}: they take {needed}, Ray has {held}; give fewer")
     return found
 
 
