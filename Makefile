@@ -9,6 +9,8 @@ SEEDS   ?=#                number of seeds an arm; empty: as the grid says
 DEVICE  ?=#                cpu, cuda; empty: the GPU where there is one
 PROCESSES ?=#              that train one trial together, a core or a GPU each; empty: 1
 RESULTS ?= results#        folder that everything is written to
+STORAGE ?=#                s3://BUCKET/PREFIX, for nodes of a cluster that do not share RESULTS
+BANK    ?=#                where banks lie: device (default), host, or disk, which may exceed memory
 CONFIG  ?=#                YAML file of one run, for `make train`
 UI_HOST ?= 127.0.0.1#      where `make ui` listens
 UI_PORT ?= 5000#           and on which port
@@ -26,9 +28,11 @@ INSTALLED := .venv/installed
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 strip_grid = "$(strip $(GRID))"
 grid_folder = "$(strip $(RESULTS))/$(notdir $(basename $(strip $(GRID))))"
-options = --results "$(strip $(RESULTS))" $(if $(strip $(SEEDS)),--seeds "$(strip $(SEEDS))")
+options = --results "$(strip $(RESULTS))" $(if $(strip $(SEEDS)),--seeds "$(strip $(SEEDS))") \
+	$(if $(strip $(STORAGE)),--storage "$(strip $(STORAGE))")
 device = $(if $(strip $(DEVICE)),--device "$(strip $(DEVICE))")
 processes = $(if $(strip $(PROCESSES)),--processes "$(strip $(PROCESSES))")
+bank = $(if $(strip $(BANK)),--bank "$(strip $(BANK))")
 
 .PHONY: help
 help: ## print this
@@ -51,7 +55,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 .PHONY: sweep
 sweep: $(INSTALLED) ## run what is not finished of GRID: starts, resumes, widens
-	@$(BIN)/python -m sweeps run $(strip_grid) $(options) $(device) $(processes)
+	@$(BIN)/python -m sweeps run $(strip_grid) $(options) $(device) $(processes) $(bank)
 
 .PHONY: plots
 plots: $(INSTALLED) ## fit the runs of GRID, draw RESULTS/GRID/report.html, log it in MLflow
@@ -80,12 +84,12 @@ status: $(INSTALLED) ## what of GRID is done, stopped, running, diverged, failed
 
 .PHONY: dry-run
 dry-run: $(INSTALLED) ## the runs of GRID with parameters, tokens, FLOPs; nothing starts
-	@$(BIN)/python -m sweeps dry-run $(strip_grid) $(options)
+	@$(BIN)/python -m sweeps dry-run $(strip_grid) $(options) $(bank)
 
 .PHONY: train
 train: $(INSTALLED) ## train the one run that CONFIG describes, without Ray
 	@test -n "$(strip $(CONFIG))" || { echo "error: say which run: make train CONFIG=file.yaml" >&2; exit 2; }
-	@$(BIN)/python -m core train "$(strip $(CONFIG))" --results "$(strip $(RESULTS))" $(device)
+	@$(BIN)/python -m core train "$(strip $(CONFIG))" --results "$(strip $(RESULTS))" $(device) $(bank)
 
 .PHONY: lint
 lint: $(INSTALLED) ## style and types
@@ -106,8 +110,8 @@ test-faults: $(INSTALLED) ## a quarter of an hour: kill, truncate, lock and fill
 	@$(BIN)/python -m pytest -s -m faults tests/faults
 
 .PHONY: test-services
-test-services: $(INSTALLED) ## minutes: a Ray cluster that loses a node, trials of two processes, MLflow on PostgreSQL restarted
-	@$(PIP) install psycopg2-binary
+test-services: $(INSTALLED) ## minutes: Ray clusters that lose a node, trials of two processes, an S3 store, MLflow on PostgreSQL restarted
+	@$(PIP) install -r tests/services/requirements.lock
 	@$(BIN)/python -m pytest -rs -m services tests/services
 
 # CUDA packages come with torch where a machine has a GPU, and are not pinned.

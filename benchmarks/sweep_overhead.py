@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 
+from core.config import Runtime
 from core.record import RunRecord, to_frame, write_runs
 from sweeps import launch
 from sweeps.grid import load_grid
@@ -106,11 +107,13 @@ def _write_grid(folder: Path, trials: int) -> Path:
 
 
 def _memscale(folder: Path, trials: int, seconds: float) -> None:
+    from ray import tune
+
     def sleeping_trial(settings: dict[str, Any]) -> None:
         import core.train  # noqa: F401  # as a trial that trains: seconds, once a worker
 
-        trial, reports = settings["trial"], Reports()
-        run = Path(trial["results"]) / "runs" / trial["run_id"]
+        trial, reports = settings["trial"], Reports(tune.report)
+        run = trial["runtime"]["results"] / "runs" / trial["run_id"]
         run.mkdir(parents=True)
         for point in _sleep(folder / "times", trial["run_id"], seconds):
             reports.add(point)
@@ -120,7 +123,7 @@ def _memscale(folder: Path, trials: int, seconds: float) -> None:
 
     launch.run_trial = sleeping_trial
     grid = load_grid(str(_write_grid(folder, trials)))
-    options = launch.Options(device="cpu", gpu_share=1.0, checkpoint_seconds=30.0)
+    options = launch.Options("cpu", 1.0, Runtime(results=folder / "results"))
     launch.launch(grid, Store(folder / "results"), options)
 
 

@@ -46,11 +46,7 @@ def check_bank_fits(config: RunConfig, runtime: Runtime) -> None:
     """Raises InputError for a bank that the place which `runtime` gives it cannot hold with its
     moments.
     """
-    if runtime.bank != "device" and config.memory.type in TOKEN_TYPES:
-        raise InputError(
-            f"bank {runtime.bank}: memory.type {config.memory.type} has no blocks to fetch from "
-            "there; allowed is device"
-        )
+    check_bank_place(config, runtime.bank)
     if runtime.bank == "disk":
         needed, held, where = bank_disk_bytes(config), free_bytes(runtime.results), "the disk"
     else:
@@ -62,6 +58,15 @@ def check_bank_fits(config: RunConfig, runtime: Runtime) -> None:
             f"memory: a bank of {count_parameters(config).bank:,} parameters takes "
             f"{needed / 2**30:.1f} GiB with its moments, {where} has {held / 2**30:.1f} GiB; give "
             "smaller memory.widths, a smaller tree.branching or fewer slots, rows or experts"
+        )
+
+
+def check_bank_place(config: RunConfig, bank: str) -> None:
+    """Raises InputError for a memory that cannot lie there."""
+    if bank != "device" and config.memory.type in TOKEN_TYPES:
+        raise InputError(
+            f"bank {bank}: memory.type {config.memory.type} has no blocks to fetch from there; "
+            "allowed is device"
         )
 
 

@@ -10,6 +10,7 @@ from core.accounting import replaced_layers
 from core.anchor import Anchor
 from core.config import RunConfig
 from core.dataset import PADDING
+from core.errors import InputError
 from core.loss import summed_cross_entropy
 from core.memory import create_bank, create_token_memory
 from core.memory.bank import BankPlace, Fetch
@@ -157,11 +158,21 @@ class Model:
         return {name: parallel.whole(tensor) for name, tensor in named.items()}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take over the tensors of `state()`; others in the mapping are left alone."""
+        """Take over the tensors of `state()`; others in the mapping are left alone.
+
+        Raises InputError where a bank lay in memory and now lies in files, or the other way round.
+        """
+        memory, given = self._memory_state(), _under("bank.", tensors)
+        if memory.keys() != given.keys():
+            before, now = ("in memory", "on disk") if given else ("on disk", "in memory")
+            raise InputError(
+                f"the run's checkpoint is of a bank {before}, this one lies {now}; give the bank "
+                "that the run began with, or remove its folder"
+            )
         self.load_anchor(tensors)
         with torch.no_grad():
-            for name, tensor in self._memory_state().items():
-                tensor.copy_(parallel.share(tensors[f"bank.{name}"], tensor))
+            for name, tensor in memory.items():
+                tensor.copy_(parallel.share(given[name], tensor))
 
     def load_anchor(self, tensors: dict[str, Tensor]) -> None:
         """Take over the anchor of another run's weights."""

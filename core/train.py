@@ -15,21 +15,28 @@ from core.identity import run_id
 from core.load import check_same
 from core.prepare import prepare
 from core.record import RunRecord, Status, read_record, write_record
+from core.storage import NOWHERE_ELSE, Storage
 from core.trainer import WEIGHTS, Log, Trainer
 
 LOCK = "lock"  # held by the process that trains in a run's folder
 
 
 def train_run(
-    config: RunConfig, runtime: Runtime, folder: Path, on_log: Log, patience: float = 0.0
+    config: RunConfig,
+    runtime: Runtime,
+    folder: Path,
+    on_log: Log,
+    patience: float = 0.0,
+    storage: Storage = NOWHERE_ELSE,
 ) -> RunRecord:
     """Train `config` in `folder`, from its last checkpoint if there is one, and return its record.
 
-    Writes config.yaml, checkpoints, curve.csv, model.safetensors and, last, record.json. A diverged
-    run returns a record that says so; anything else that goes wrong raises. Raises InputError for a
-    folder of another configuration, for a bank that the device cannot hold, for batches that the
-    processes cannot share, and where another process trains here and goes on for more than
-    `patience` seconds (-1: wait for ever).
+    The checkpoint may be one that another machine left in `storage`. Writes config.yaml,
+    checkpoints, curve.csv, model.safetensors and, last, record.json. A diverged run returns a
+    record that says so; anything else that goes wrong raises. Raises InputError for a folder of
+    another configuration, for a bank that the device cannot hold, for batches that the processes
+    cannot share, and where another process trains here and goes on for more than `patience` seconds
+    (-1: wait for ever).
     """
     if (folder / "config.yaml").exists():
         check_same(load_config(folder / "config.yaml"), config, folder, "the one to train is")
@@ -40,8 +47,10 @@ def train_run(
     dataset = prepare(config.data, config.tree, runtime.cache, runtime.device)
     folder.mkdir(parents=True, exist_ok=True)
     with _only_process(folder, patience):
+        if parallel.first():
+            storage.pull(folder)
         finished = parallel.from_first(_finished(folder))
-        return finished or _train(config, runtime, folder, dataset, on_log)
+        return finished or _train(config, runtime, folder, dataset, on_log, storage)
 
 
 def _finished(folder: Path) -> RunRecord | None:
@@ -66,16 +75,22 @@ def _only_process(folder: Path, patience: float) -> Iterator[None]:
 
 
 def _train(
-    config: RunConfig, runtime: Runtime, folder: Path, dataset: Dataset, on_log: Log
+    config: RunConfig,
+    runtime: Runtime,
+    folder: Path,
+    dataset: Dataset,
+    on_log: Log,
+    storage: Storage,
 ) -> RunRecord:
-    start = train_start(config, runtime, folder.parent)
-    record = Trainer(config, runtime, folder, dataset, on_log, start).run()
+    start = train_start(config, runtime, folder.parent, storage)
+    record = Trainer(config, runtime, folder, dataset, on_log, start, storage).run()
     if parallel.first():
+        storage.finish(folder, record)
         write_record(record, folder / "record.json")
     return parallel.from_first(record)  # from here on every process finds what the first wrote
 
 
-def train_start(config: RunConfig, runtime: Runtime, runs: Path) -> Path | None:
+def train_start(config: RunConfig, runtime: Runtime, runs: Path, storage: Storage) -> Path | None:
     """The weights of the anchor that `config` starts from, trained under `runs` if need be.
 
     Runs that share a start wait for the one that trains it. Raises InputError where it diverged.
@@ -83,7 +98,7 @@ def train_start(config: RunConfig, runtime: Runtime, runs: Path) -> Path | None:
     if config.start is None:
         return None
     folder = runs / run_id(config.start)
-    record = train_run(config.start, runtime, folder, lambda _: None, patience=-1)
+    record = train_run(config.start, runtime, folder, lambda _: None, -1, storage)
     if record.status != Status.DONE:
         raise InputError(f"train.start diverged ({record.cause}); lower train.start.lr")
     return folder / WEIGHTS

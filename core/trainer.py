@@ -30,6 +30,7 @@ from core.optimizer import dense_optimizer, load_optimizer_state, optimizer_stat
 from core.outcome import Outcome, make_record
 from core.record import RunRecord, Status, write_csv
 from core.schedule import rate
+from core.storage import CHECKPOINTS, NOWHERE_ELSE, Storage
 
 WEIGHTS = "model.safetensors"
 LOGS = 100  # points of the loss curve
@@ -44,7 +45,8 @@ class Diverged(Exception):
 class Trainer:
     """The state of one run: weights, moments, the curve so far and the time spent.
 
-    `start` holds the weights of the anchor that the run starts from.
+    `start` holds the weights of the anchor that the run starts from; checkpoints
+    go to `storage` too.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class Trainer:
         dataset: Dataset,
         on_log: Log,
         start: Path | None = None,
+        storage: Storage = NOWHERE_ELSE,
     ) -> None:
         torch.set_num_threads(runtime.threads)
         self.config, self.runtime, self.folder = config, runtime, folder
-        self.dataset, self.on_log = dataset, on_log
+        self.dataset, self.on_log, self.storage = dataset, on_log, storage
         self.precision = resolve_precision(config.train.precision, runtime.device)
         self.model = Model(config, runtime.device, self.precision, _bank_place(runtime, folder))
         if start:
@@ -102,8 +105,7 @@ class Trainer:
         weights = {name: x for name, x in self.model.state().items() if is_weight(name)}
         if parallel.first():
             self._write(weights)
-        if self.model.bank:
-            self.model.bank.checkpoint(self.step, self.step)
+        self._checkpoint_bank()  # until its record stands, the run may have to go back
         outcome = Outcome(status, cause, losses, evaluate_seconds, self.precision)
         return make_record(self.config, self.runtime, self.dataset, self.progress, outcome)
 
@@ -193,16 +195,19 @@ class Trainer:
         self.on_log(point | {"tokens_per_second": speed})
 
     def _save(self) -> None:
-        checkpoints = self.folder / "checkpoints"
-        if self.model.bank:  # first: a checkpoint must find its bank
-            self.model.bank.checkpoint(self.step, oldest_kept(checkpoints))
+        self._checkpoint_bank()  # first: a checkpoint must find its bank
         tensors = self.model.state() | optimizer_state(self.model, self.optimizer)
         if parallel.first():
-            save_checkpoint(checkpoints, self.step, tensors, self.progress)
+            save_checkpoint(self.folder / CHECKPOINTS, self.step, tensors, self.progress)
             self._write_curve()
+            self.storage.push(self.folder)
+
+    def _checkpoint_bank(self) -> None:
+        if self.model.bank:
+            self.model.bank.checkpoint(self.step, oldest_kept(self.folder / CHECKPOINTS))
 
     def _resume(self) -> None:
-        found = load_checkpoint(self.folder / "checkpoints")
+        found = load_checkpoint(self.folder / CHECKPOINTS)
         if found:
             self.step, tensors, self.progress, damaged = found
             for name in damaged if parallel.first() else ():

@@ -6,12 +6,14 @@ import os
 import sys
 from pathlib import Path
 
+from core.config import Runtime, parse_section
 from core.errors import InputError
 from sweeps.grid import Grid, load_grid
 from sweeps.interruption import Interrupted
 from sweeps.needs import refuse_uneven_shares, refuse_what_cannot_fit
 from sweeps.plan import describe_plan, show_plan
 from sweeps.status import describe_status, show_status
+from sweeps.storage import SharedStorage
 from sweeps.store import Store
 
 
@@ -22,11 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "publish":
             return _publish(given)
         grid = load_grid(given.grid, given.seeds)
-        store = Store(given.results)
+        runtime, store = _runtime(given), _open(given)
+        store.fetch_finished(grid)
         if given.command == "run":
-            return _run(grid, store, given)
-        _print(grid, store, given)
-    except InputError as error:
+            return _run(grid, store, runtime, given)
+        _print(grid, store, runtime.bank, given)
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -45,20 +48,40 @@ def _parser() -> argparse.ArgumentParser:
     for command in (status, plan):
         command.add_argument("--json", action="store_true", help="for programs")
     publish = commands.add_parser("publish", help="log the report of a grid in MLflow")
+    for command in (run, plan):
+        command.add_argument("--bank", default="device", help="device (default), host or disk")
     for command in (run, status, plan, publish):
         command.add_argument("grid", help="a grid's name, or the path of its .yaml file")
         command.add_argument("--results", type=Path, default=Path("results"))
     for command in (run, status, plan):
+        command.add_argument("--storage", metavar="URI", help="for nodes that do not share RESULTS")
         command.add_argument("--seeds", type=int, help="number of seeds, in place of the grid's")
     return parser
 
 
-def _print(grid: Grid, store: Store, given: argparse.Namespace) -> None:
+def _open(given: argparse.Namespace) -> Store:
+    if given.storage and getattr(given, "processes", 1) > 1:
+        raise InputError(
+            f"--storage {given.storage} with --processes {given.processes}: the processes of a "
+            "trial share its folder; give --results on a file system that all nodes see instead"
+        )
+    storage = SharedStorage(given.storage, given.results) if given.storage else None
+    return Store(given.results, storage)
+
+
+def _runtime(given: argparse.Namespace) -> Runtime:
+    """Where the runs train, but for the device: Ray knows what there is."""
+    fields = ("bank", "processes", "checkpoint_seconds")
+    values = {name: value for name, value in vars(given).items() if name in fields}
+    return parse_section(Runtime, values | {"results": given.results.absolute()}, "options")
+
+
+def _print(grid: Grid, store: Store, bank: str, given: argparse.Namespace) -> None:
     if given.command == "status":
         described, show = describe_status(grid, store), show_status
     else:
-        refuse_what_cannot_fit(grid, store.pending(grid), store)
-        described, show = describe_plan(grid, store, measure=not given.json), show_plan
+        refuse_what_cannot_fit(grid, store.pending(grid), store, bank)
+        described, show = describe_plan(grid, store, not given.json, bank), show_plan
     print(json.dumps(described, indent=2) if given.json else show(described))
 
 
@@ -70,23 +93,22 @@ def _publish(given: argparse.Namespace) -> int:
     return 0
 
 
-def _run(grid: Grid, store: Store, given: argparse.Namespace) -> int:
+def _run(grid: Grid, store: Store, runtime: Runtime, given: argparse.Namespace) -> int:
     if not store.pending(grid) and not store.undelivered(grid):
         store.collect(grid)
         print(_ending(grid, store, "nothing to do: "))
         return 0
-    refuse_what_cannot_fit(grid, store.pending(grid), store)
-    refuse_uneven_shares(grid, store.pending(grid), given.processes)
+    refuse_what_cannot_fit(grid, store.pending(grid), store, runtime.bank)
+    refuse_uneven_shares(grid, store.pending(grid), runtime.processes)
     with store.only_driver():
-        return _launch(grid, store, given)
+        return _launch(grid, store, runtime, given)
 
 
-def _launch(grid: Grid, store: Store, given: argparse.Namespace) -> int:
+def _launch(grid: Grid, store: Store, runtime: Runtime, given: argparse.Namespace) -> int:
     from sweeps.launch import Options, launch  # Ray, MLflow and torch: seconds, only where needed
 
-    options = Options(given.device, given.gpu_share, given.processes, given.checkpoint_seconds)
     try:
-        launch(grid, store, options)
+        launch(grid, store, Options(given.device, given.gpu_share, runtime))
     except Interrupted:
         total = len({trial.run_id for trial in grid.trials})
         done = total - len(Store(store.results).pending(grid))

@@ -23,6 +23,7 @@ from core.config import Runtime
 from core.errors import InputError
 from core.prepare import prepare
 from core.record import RunRecord
+from core.storage import NOWHERE_ELSE
 from sweeps.grid import Grid, Trial
 from sweeps.interruption import Interruption, interruptible, unguarded
 from sweeps.needs import reserved
@@ -31,7 +32,7 @@ from sweeps.progress import Watcher, open_progress
 from sweeps.scheduling import EarlyStopping, tune_run_id
 from sweeps.store import Store
 from sweeps.tracking import Tracker
-from sweeps.trial import run_trial, trial_settings
+from sweeps.trial import pull_data, run_trial, trial_settings
 
 # A worker that dies (killed, out of memory) is started again so often; errors are not retried.
 RETRIES = 2
@@ -52,8 +53,7 @@ class Options:
 
     device: str | None  # none: the GPU where there is one
     gpu_share: float  # of a GPU, for one process
-    processes: int  # of one trial
-    checkpoint_seconds: float
+    runtime: Runtime  # with that device once Ray has said what there is
 
 
 def launch(grid: Grid, store: Store, options: Options) -> None:
@@ -83,7 +83,7 @@ def _deliver_and_run(
         with _scratch() as scratch, _ray(interruption):
             scheduler = EarlyStopping(grid, store, pending)
             relay = _Relay(pending, store, watchers, interruption, scheduler.stopped)
-            _run(pending, relay, scheduler, scratch, *_resources(store, options))
+            _run(pending, relay, scheduler, scratch, *_resources(options))
     finally:
         for watcher in watchers:
             watcher.close()
@@ -91,38 +91,34 @@ def _deliver_and_run(
 
 def _prepare_data(grid: Grid, pending: Sequence[Trial], store: Store) -> None:
     """Each corpus and tree once, before any trial: workers then map what lies in the cache."""
-    runtime = Runtime(results=store.results)
+    runtime, storage = Runtime(results=store.results), store.storage or NOWHERE_ELSE
     try:
         for data, tree in dict.fromkeys((t.config.data, t.config.tree) for t in pending):
+            folder = pull_data(data, tree, runtime, storage)
             prepare(data, tree, runtime.cache, runtime.device)
+            storage.push(folder)
     except InputError as error:
         raise InputError(f"{grid.path}: data.corpus: {error}") from None
 
 
-def _resources(store: Store, options: Options) -> tuple[Runtime, dict[str, float]]:
+def _resources(options: Options) -> tuple[Runtime, dict[str, float]]:
     """Where trials run, and what each process takes besides memory: a core, a share of a GPU."""
     gpus = ray.cluster_resources().get("GPU", 0)
     device = options.device or ("cuda" if gpus else "cpu")
     if device.startswith("cuda") and not gpus:
         raise InputError(f"device {device}: Ray sees no GPU here; use DEVICE=cpu")
     share = {"GPU": options.gpu_share} if device.startswith("cuda") else {}
-    runtime = Runtime(
-        device=device,
-        processes=options.processes,
-        results=store.results,
-        checkpoint_seconds=options.checkpoint_seconds,
-    )
-    return runtime, {"CPU": 1.0, **share}
+    return options.runtime.model_copy(update={"device": device}), {"CPU": 1.0, **share}
 
 
 def _settings(
-    pending: Sequence[Trial], runtime: Runtime, share: dict[str, float]
+    pending: Sequence[Trial], store: Store, runtime: Runtime, share: dict[str, float]
 ) -> Iterator[dict[str, Any]]:
     """What travels to the workers; a run larger than what Ray may give has a machine alone."""
     largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
     for trial in pending:
-        slot = share | {"memory": reserved(trial.config, int(largest))}
-        yield trial_settings(trial, runtime) | {"slot": slot}
+        slot = share | {"memory": reserved(trial.config, int(largest), runtime.bank)}
+        yield trial_settings(trial, runtime, store.storage) | {"slot": slot}
 
 
 def _trainable(processes: int, settings: Sequence[dict[str, Any]]) -> tuple[Any, int | None]:
@@ -153,7 +149,7 @@ def _run(
     runtime: Runtime,
     share: dict[str, float],
 ) -> None:
-    settings = list(_settings(pending, runtime, share))
+    settings = list(_settings(pending, relay.store, runtime, share))
     trainable, at_once = _trainable(runtime.processes, settings)
     tune.Tuner(
         trainable,
@@ -235,6 +231,10 @@ class _Relay(tune.Callback):  # type: ignore[misc]
         self.nodes_seen = time.monotonic()
 
     def _finish(self, ours: Trial, cause: str) -> None:
+        try:
+            self.store.fetch(ours.run_id)
+        except OSError as error:
+            cause = f"its record is in the storage and cannot be fetched: {error}"
         record = self.store.record(ours.run_id) or self.stopped.get(ours.run_id)
         record = record or self.store.write_failure(ours, cause)
         for watcher in self.watchers:

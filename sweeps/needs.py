@@ -3,9 +3,15 @@
 import os
 from collections.abc import Sequence
 
-from core.accounting import count_parameters
+from core.accounting import bank_disk_bytes, count_parameters
 from core.config import RunConfig
-from core.device import BYTES_A_PARAMETER, check_processes, free_bytes, memory_bytes
+from core.device import (
+    BYTES_A_PARAMETER,
+    check_bank_place,
+    check_processes,
+    free_bytes,
+    memory_bytes,
+)
 from core.errors import InputError
 from sweeps.grid import Grid, Trial
 from sweeps.store import Store
@@ -15,15 +21,17 @@ PROCESS = 1_900_000_000  # a worker at its largest over ten small runs: torch 2.
 DENSE = 16  # a parameter of the anchor: weight, gradient and two moments in fp32
 WEIGHT = 4
 CHECKPOINTS = 3  # the two that are kept, and the next one while it is written
+ON_THE_WAY = 3  # copies of fetched rows of a bank on disk: in use, read ahead, being written
 FILES = 50_000  # curve, config and record of a run
 
 
-def memory_needed(config: RunConfig) -> int:
+def memory_needed(config: RunConfig, bank: str = "device") -> int:
     """Bytes of a worker that trains the run: state, fetched rows with gradients, activations."""
     counts, train = count_parameters(config), config.train
-    state = DENSE * (counts.anchor + counts.embed) + BYTES_A_PARAMETER * counts.bank
-    rows = 2 * WEIGHT * min(counts.bank, counts.fetched * train.batch_size)
-    return PROCESS + state + rows + _activations(config)
+    held = 0 if bank == "disk" else BYTES_A_PARAMETER * counts.bank
+    row = 2 * WEIGHT + (ON_THE_WAY * BYTES_A_PARAMETER if bank == "disk" else 0)
+    rows = row * min(counts.bank, counts.fetched * train.batch_size)
+    return PROCESS + DENSE * (counts.anchor + counts.embed) + held + rows + _activations(config)
 
 
 def _activations(config: RunConfig) -> int:
@@ -35,20 +43,36 @@ def _activations(config: RunConfig) -> int:
     return WEIGHT * tokens * (layers + 3 * config.data.vocab_size)
 
 
-def disk_needed(config: RunConfig) -> int:
-    """Bytes of a run's folder while it trains: checkpoints, weights and tables."""
-    return count_parameters(config).total * (CHECKPOINTS * BYTES_A_PARAMETER + WEIGHT) + FILES
-
-
-def refuse_what_cannot_fit(grid: Grid, pending: Sequence[Trial], store: Store) -> None:
-    """Raises InputError for a run larger than the memory here, or more runs than the disk holds.
-
-    With RAY_ADDRESS the runs train elsewhere, and the cluster says what it has.
+def disk_needed(config: RunConfig, bank: str = "device") -> int:
+    """Bytes of a run's folder while it trains: checkpoints, weights and tables, and a bank on disk
+    with what its rows held at each checkpoint.
     """
-    if "RAY_ADDRESS" not in os.environ:
-        for trial in pending:
-            _check_memory(grid, trial, memory_bytes("cpu"))
-    needed = sum(disk_needed(trial.config) for trial in pending)
+    counts = count_parameters(config)
+    rows = bank_disk_bytes(config) if bank == "disk" else 0
+    saved = counts.total - (counts.bank if bank == "disk" else 0)
+    return saved * (CHECKPOINTS * BYTES_A_PARAMETER + WEIGHT) + (1 + CHECKPOINTS) * rows + FILES
+
+
+def refuse_what_cannot_fit(
+    grid: Grid, pending: Sequence[Trial], store: Store, bank: str = "device"
+) -> None:
+    """Raises InputError for a run larger than the memory here, or more runs than the disk holds,
+    and for a memory whose `bank` cannot lie where it shall.
+
+    With RAY_ADDRESS the runs train elsewhere, and the cluster says what it has; with a storage
+    their folders lie there too.
+    """
+    here = "RAY_ADDRESS" not in os.environ
+    for trial in pending:
+        check_bank_place(trial.config, bank)
+        if here:
+            _check_memory(grid, trial, memory_bytes("cpu"), bank)
+    if here or not store.storage:
+        _check_disk(grid, pending, store, bank)
+
+
+def _check_disk(grid: Grid, pending: Sequence[Trial], store: Store, bank: str) -> None:
+    needed = sum(disk_needed(trial.config, bank) for trial in pending)
     free = free_bytes(store.results)
     if needed > free:
         raise InputError(
@@ -67,8 +91,8 @@ def refuse_uneven_shares(grid: Grid, pending: Sequence[Trial], processes: int) -
             raise InputError(f"{where}: {error}") from None
 
 
-def _check_memory(grid: Grid, trial: Trial, held: int) -> None:
-    needed = memory_needed(trial.config)
+def _check_memory(grid: Grid, trial: Trial, held: int, bank: str) -> None:
+    needed = memory_needed(trial.config, bank)
     if needed > held:
         raise InputError(
             f"{grid.path}: arm {trial.arm}: '{trial.name}' needs about {gibibytes(needed)} of "
@@ -82,9 +106,9 @@ def gibibytes(number: float) -> str:
     return f"{number / 2**30:,.1f} GiB"
 
 
-def reserved(config: RunConfig, largest: int) -> int:
+def reserved(config: RunConfig, largest: int, bank: str = "device") -> int:
     """Bytes that Ray sets aside for a run where the largest machine has `largest`.
 
     The next power of two: workers are handed from run to run where what is set aside is equal.
     """
-    return min(largest, 2 ** (memory_needed(config) - 1).bit_length())
+    return min(largest, 2 ** (memory_needed(config, bank) - 1).bit_length())

@@ -41,7 +41,9 @@ PLAN_HEADER = (
 )
 
 
-def describe_plan(grid: Grid, store: Store, measure: bool = False) -> dict[str, Any]:
+def describe_plan(
+    grid: Grid, store: Store, measure: bool = False, bank: str = "device"
+) -> dict[str, Any]:
     """What `dry-run --json` prints: the cost of every run.
 
     With `measure` a run that is to do trains for some seconds where nothing else tells how long the
@@ -57,7 +59,7 @@ def describe_plan(grid: Grid, store: Store, measure: bool = False) -> dict[str, 
         "seconds_left": seconds,
         "estimated_from": basis,
         "trees": _trees(grid, store),
-        "runs": [_run_plan(s) for s in found],
+        "runs": [_run_plan(s, bank) for s in found],
     }
 
 
@@ -96,7 +98,7 @@ def _per_level(values: Iterable[float], form: str) -> str:
     return " / ".join(form.format(value) for value in values)
 
 
-def _run_plan(standing: Standing) -> dict[str, Any]:
+def _run_plan(standing: Standing, bank: str) -> dict[str, Any]:
     config, counts = standing.trial.config, count_parameters(standing.trial.config)
     per_level = tokens_per_block_parameter(config)
     return {
@@ -112,8 +114,8 @@ def _run_plan(standing: Standing) -> dict[str, Any]:
         "bytes_per_prompt": bytes_per_prompt(config),
         "tokens": config.train.tokens,
         "train_flops": training_flops_per_token(config) * config.train.tokens,
-        "memory_bytes": memory_needed(config),
-        "disk_bytes": disk_needed(config),
+        "memory_bytes": memory_needed(config, bank),
+        "disk_bytes": disk_needed(config, bank),
         "tokens_per_block_parameter": [None if math.isnan(v) else v for v in per_level],
     }
 

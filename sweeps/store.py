@@ -32,16 +32,17 @@ from core.record import (
     write_runs,
 )
 from sweeps.grid import Grid, Trial
+from sweeps.storage import SharedStorage
 from sweeps.tables import CURVE_COLUMNS, FINISHED, Tables, read_table
 
 RECORD, STOPPED, FAILURE = "record.json", "stopped.json", "failure.json"
 
 
 class Store:
-    """One results folder."""
+    """One results folder, and the storage that machines without it leave their runs in."""
 
-    def __init__(self, results: Path) -> None:
-        self.results = results.absolute()
+    def __init__(self, results: Path, storage: SharedStorage | None = None) -> None:
+        self.results, self.storage = results.absolute(), storage
         self.tables = Tables(self.results)
 
     def run_folder(self, run_id: str) -> Path:
@@ -65,6 +66,19 @@ class Store:
         if record and record.grid == grid.name:
             return record
         return self.tables.stopped.get((grid.name, trial.run_id))
+
+    def fetch_finished(self, grid: Grid) -> None:
+        """Bring here what a grid's runs left in the storage that finished elsewhere."""
+        finished = self.storage.finished() if self.storage else set()
+        for trial in self.pending(grid) if finished else ():
+            if trial.run_id in finished:
+                self.fetch(trial.run_id)
+
+    def fetch(self, run_id: str) -> None:
+        """Bring here the record of a run, if it has none here and one in the storage."""
+        folder = self.run_folder(run_id)
+        if self.storage and not (folder / "record.json").exists():
+            self.storage.fetch(folder)
 
     def failure(self, run_id: str) -> RunRecord | None:
         """Why the last attempt at an unfinished run failed."""

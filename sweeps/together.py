@@ -56,7 +56,7 @@ def _trainer(given: dict[str, Any], scratch: str) -> TorchTrainer:
             backend="cpu:gloo,cuda:nccl" if "GPU" in slot else "gloo", timeout_s=PATIENCE
         ),
         scaling_config=train.ScalingConfig(
-            num_workers=given["processes"],
+            num_workers=given["runtime"]["processes"],
             use_gpu="GPU" in slot,
             resources_per_worker=slot,
         ),

@@ -8,10 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from ray import tune
 
-from core.config import Runtime, parse_config
+from core.config import DataConfig, Runtime, TreeConfig, parse_config, parse_section
+from core.dataset import dataset_folder
+from core.identity import tree_fingerprint
+from core.storage import NOWHERE_ELSE, Storage
 from sweeps.grid import Trial
+from sweeps.storage import SharedStorage
 from sweeps.store import Store
 
 # Seconds between reports to the driver: each costs a round trip, and nobody reads faster.
@@ -42,16 +47,17 @@ def _give_memory_back() -> None:
         trim(0)
 
 
-def trial_settings(trial: Trial, runtime: Runtime) -> dict[str, Any]:
+def trial_settings(
+    trial: Trial, runtime: Runtime, storage: SharedStorage | None = None
+) -> dict[str, Any]:
     """A trial as the plain values that travel to a worker."""
+    absolute = runtime.model_copy(update={"results": runtime.results.absolute()})
     return {
         "name": trial.name,
         "run_id": trial.run_id,
         "config": trial.config.model_dump(mode="json"),
-        "device": runtime.device,
-        "results": str(runtime.results.absolute()),
-        "processes": runtime.processes,
-        "checkpoint_seconds": runtime.checkpoint_seconds,
+        "runtime": absolute.model_dump(),
+        "storage": storage.uri if storage else None,
         "working_folder": str(Path.cwd()),
     }
 
@@ -61,16 +67,26 @@ def train_trial(given: dict[str, Any], reports: "Reports") -> None:
     from core.train import train_run  # torch is loaded in workers alone
 
     os.chdir(given["working_folder"])  # paths of a corpus may be relative to it
-    runtime = Runtime(
-        device=given["device"],
-        processes=given["processes"],
-        results=Path(given["results"]),
-        checkpoint_seconds=given["checkpoint_seconds"],
-    )
     config = parse_config(given["config"], given["name"])
+    runtime = parse_section(Runtime, given["runtime"], given["name"])
+    uri = given["storage"]
+    storage = SharedStorage(uri, runtime.results) if uri else NOWHERE_ELSE
+    pull_data(config.data, config.tree, runtime, storage)
     folder = Store(runtime.results).run_folder(given["run_id"])
-    train_run(config, runtime, folder, reports.add, ORPHAN_WAIT)
+    train_run(config, runtime, folder, reports.add, ORPHAN_WAIT, storage)
     reports.flush()
+
+
+def pull_data(data: DataConfig, tree: TreeConfig, runtime: Runtime, storage: Storage) -> Path:
+    """Bring a dataset that another machine has prepared; gives its folder.
+
+    So all machines train on one: vectors that another processor rounds may give another tree.
+    """
+    folder = dataset_folder(runtime.cache, tree_fingerprint(data, tree))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        storage.pull(folder)
+    return folder
 
 
 class Reports:

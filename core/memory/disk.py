@@ -11,6 +11,7 @@ after a power cut the file holds what the system had written.
 
 import errno
 import os
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import prod
 from pathlib import Path
@@ -34,6 +35,7 @@ class DiskTable(Table):
         values = [(name, np.float32, (prod(shape),)) for name in PARTS]
         self.record = np.dtype([("steps", np.int64), *values])
         self.file = os.open(folder / "rows", os.O_RDWR | os.O_CREAT, 0o644)
+        weakref.finalize(self, os.close, self.file)  # a worker trains one run after the other
         self.file_size = n * self.record.itemsize
         os.ftruncate(self.file, self.file_size)
         self.journal = Journal(folder, n, self.record)

@@ -5,7 +5,8 @@ what has changed since, and so does keeping: never the size of the table. An ent
 the process cut short belongs to a row that was not overwritten yet.
 """
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,16 +25,18 @@ class Journal:
         self.entry = np.dtype([("id", np.int64), ("record", record)])
         self.kept_n = np.zeros(n, bool)
         self.file: BinaryIO | None = None
+        self.close: Callable[[], object] = lambda: None  # its file
 
     def start(self, step: int, oldest: int = 0) -> None:
         """The table's present state is the checkpoint of `step`; those before `oldest` go.
 
         Step 0 needs no file: to go back there is to empty the table.
         """
-        if self.file:
-            self.file.close()
+        self.close()
         self.kept_n[:] = False
         self.file = (self.folder / f"journal-{step:09d}").open("wb") if step else None
+        if self.file:
+            self.close = weakref.finalize(self, self.file.close)  # or when the table is dropped
         for path in self._files():
             if not oldest <= _step(path) <= step:
                 path.unlink()

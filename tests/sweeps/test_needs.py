@@ -8,6 +8,7 @@ import pytest
 from core.accounting import count_parameters
 from core.config import RunConfig, parse_config
 from core.errors import InputError
+from sweeps.__main__ import main
 from sweeps.grid import Grid, load_grid
 from sweeps.needs import disk_needed, memory_needed, refuse_what_cannot_fit, reserved
 from sweeps.store import Store
@@ -33,6 +34,34 @@ def test_a_larger_bank_costs_its_moments_and_is_saved_thrice() -> None:
     rows = 2 * 4 * min(more, fetched * large.train.batch_size)  # weight and gradient
     assert memory_needed(large) - memory_needed(small) == 12 * more + rows
     assert disk_needed(large) - disk_needed(small) == (3 * 12 + 4) * more
+
+
+def test_a_bank_on_disk_takes_memory_for_what_is_fetched_and_disk_for_what_is_trained() -> None:
+    wide, deep = (
+        config(memory={"type": "ffn", "widths": [0, 8]}, tree={"branching": [4, leaves]})
+        for leaves in (64, 4096)
+    )
+    assert memory_needed(deep, "disk") == memory_needed(wide, "disk") < memory_needed(wide)
+    assert memory_needed(deep) - memory_needed(wide) > 12 * 200_000
+    none = config(memory={"type": "none"})
+    rows = disk_needed(wide, "disk") - disk_needed(none, "disk")
+    assert rows == (1 + 3) * 256 * (8 + 12 * count_parameters(wide).fetched)
+    assert disk_needed(none, "disk") == disk_needed(none)
+
+
+def test_a_memory_without_blocks_does_not_go_to_disk(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pkm = tiny.read_text().replace(
+        "dense: {}", "dense: {memory: {type: pkm, keys: 8, heads: 1, top_k: 1}}"
+    )
+    tiny.write_text(pkm)
+    given = [str(tiny), "--results", str(tmp_path / "results"), "--bank"]
+    assert main(["run", *given, "disk"]) == 2
+    assert "bank disk: memory.type pkm has no blocks" in capsys.readouterr().err
+    assert main(["dry-run", *given, "tape"]) == 2
+    assert "bank = 'tape'" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
 
 
 def test_micro_batches_save_activations() -> None:

@@ -14,6 +14,7 @@ from sweeps import trial as trials
 from sweeps.grid import Trial, load_grid
 from sweeps.interruption import interruptible
 from sweeps.launch import _Relay
+from sweeps.storage import SharedStorage
 from sweeps.store import Store
 from sweeps.trial import Reports, run_trial, trial_settings
 
@@ -64,6 +65,18 @@ def test_a_worker_elsewhere_reads_relative_paths_as_the_driver_does(
     os.chdir("/")
     run_trial(settings)
     assert seen == [tmp_path]
+
+
+def test_what_a_sweep_is_told_reaches_its_workers(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("core.train.train_run", lambda *given: seen.extend(given))
+    given = {"results": Path("results"), "bank": "disk", "checkpoint_seconds": 7.0}
+    storage = SharedStorage("kept", tmp_path / "results")
+    run_trial({"trial": trial_settings(trial, Runtime.model_validate(given), storage)})
+    assert seen[1] == Runtime.model_validate(given | {"results": tmp_path / "results"})
+    assert seen[-1].uri == str(tmp_path / "kept")
 
 
 def test_points_are_gathered_and_none_is_lost(

@@ -1,5 +1,6 @@
 """A table in a file is the table in memory, whenever its process dies."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -65,6 +66,23 @@ def test_training_is_that_of_a_bank_in_memory(tmp_path: Path) -> None:
         expected, found = table.read(every_row), disk.tables[level].read(every_row)
         for name, part in vars(expected).items():
             assert torch.equal(part, getattr(found, name)), (level, name)
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_table_that_is_done_with_holds_no_file(tmp_path: Path) -> None:
+    before = open_files()
+    for number in range(3):
+        table = new_table(tmp_path / str(number))
+        table.roll_back(0)
+        train(table, {0})
+        table.checkpoint(1, 0)
+    assert open_files() > before
+    del table
+    gc.collect()
+    assert open_files() == before
 
 
 def test_rows_that_were_not_trained_take_no_room(tmp_path: Path) -> None:
