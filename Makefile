@@ -115,13 +115,17 @@ test-services: $(INSTALLED) ## minutes: Ray clusters that lose a node, trials of
 	@$(BIN)/python -m pytest -rs -m services tests/services
 
 # CUDA packages come with torch where a machine has a GPU, and are not pinned.
+freeze = .venv-lock/bin/python -m pip --disable-pip-version-check freeze --all \
+	| grep -v -E '^(pip|nvidia-|cuda-|triton)' | sed 's/+.*//'
 .PHONY: lock
-lock: ## resolve requirements.in anew and write requirements.lock
+lock: ## resolve requirements.in anew and write requirements.lock, and that of tests/services
 	@rm -rf .venv-lock
 	@"$(strip $(PYTHON))" -m venv .venv-lock
 	@.venv-lock/bin/python -m pip -qq --disable-pip-version-check install -r requirements.in
-	@.venv-lock/bin/python -m pip --disable-pip-version-check freeze --all \
-		| grep -v -E '^(pip|nvidia-|cuda-|triton)' | sed 's/+.*//' > requirements.lock.partial
+	@$(freeze) > requirements.lock.partial
+	@.venv-lock/bin/python -m pip -qq --disable-pip-version-check install \
+		-r tests/services/requirements.in -c requirements.lock.partial
+	@$(freeze) | grep -vxFf requirements.lock.partial > tests/services/requirements.lock
 	@mv requirements.lock.partial requirements.lock
 	@rm -rf .venv-lock
 

@@ -5,7 +5,6 @@ import os
 # Before Ray and MLflow are imported: nothing reports home, no dashboard, no loggers of their own.
 os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -17,5 +16,9 @@ os.environ |= {
 }
 # What may be set otherwise from outside. A tracking server that does not answer holds up nothing,
 # since the driver keeps what it would log.
-DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+DEFAULTS = {
+    "RAY_AUTH_MODE": "disabled",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
 os.environ |= DEFAULTS | os.environ

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
@@ -32,7 +33,7 @@ class SharedStorage(Storage):
     def __init__(self, uri: str, results: Path) -> None:
         """Raises InputError where `uri` is none, or cannot be reached or written."""
         try:
-            self.uri = uri if "://" in uri else str(Path(uri).absolute())
+            self.uri = uri if urlsplit(uri).scheme else str(Path(uri).absolute())
             self.files, self.root = FileSystem.from_uri(self.uri)
             self.files.create_dir(self.root)
         except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, two plain lines elsewhere; both on the standard error."""
+"""A progress bar on a terminal, two plain lines elsewhere."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ def follow(items: Iterable[T], what: str, total: int | None = None) -> Iterator[
         yield from track(items, what, total, console=Console(stderr=True), transient=True)
         return
     started = time.process_time()
-    print(f"{what} ...", file=sys.stderr, flush=True)
+    print(f"{what} ...", flush=True)
     yield from items
     seconds = time.process_time() - started
-    print(f"{what}: {seconds:.1f} CPU seconds", file=sys.stderr, flush=True)
+    print(f"{what}: {seconds:.1f} CPU seconds", flush=True)

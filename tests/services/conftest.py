@@ -13,10 +13,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pyarrow.fs import FileSystem
 
-from tests.sweeps.conftest import corpus, tiny, write_grid
+from tests.sweeps.conftest import corpus, private, tiny, write_grid
 
-__all__ = ["corpus", "tiny", "write_grid"]
+__all__ = ["corpus", "private", "tiny", "write_grid"]
+
+
+INSTALL = "pip install -r tests/services/requirements.lock"
 
 
 def free_port() -> int:
@@ -24,6 +28,17 @@ def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+    """Return when the server answers."""
+    while True:
+        assert server.poll() is None, f"{address}: its server has ended"
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
 
 
 class TrackingServer:
@@ -44,9 +59,7 @@ class TrackingServer:
             self.process = subprocess.Popen(
                 self.command, stdout=log, stderr=log, start_new_session=True
             )
-        while not self._answers():
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.2)
+        wait_for(f"{self.uri}/health", self.process)
 
     def kill(self) -> None:
         """SIGKILL to the server and all its workers."""
@@ -55,18 +68,31 @@ class TrackingServer:
             self.process.wait()
         self.process = None
 
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URI of a folder in an empty S3 bucket; the AWS_ variables of its store are set."""
+    pytest.importorskip("moto", reason=INSTALL)
+    port = free_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "anyone",
+        "AWS_SECRET_ACCESS_KEY": "anything",
+    }.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(f"http://127.0.0.1:{port}/moto-api/", server)
+    FileSystem.from_uri("s3://memscale?allow_bucket_creation=true")[0].create_dir("memscale")
+    yield "s3://memscale/study"
+    server.kill()
+    server.wait()
 
 
 @pytest.fixture
 def postgres() -> Iterator[str]:
     """The address of an empty PostgreSQL database."""
-    pytest.importorskip("psycopg2", reason="pip install psycopg2-binary")
+    pytest.importorskip("psycopg2", reason=INSTALL)
     found = [*Path("/usr/lib/postgresql").glob("*/bin"), Path(shutil.which("initdb") or "x").parent]
     if not (binaries := [folder for folder in found if (folder / "initdb").exists()]):
         pytest.skip("PostgreSQL's initdb and pg_ctl are not on this machine")

@@ -2,6 +2,8 @@
 
 import json
 import random
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,3 +59,15 @@ def write_grid(tmp_path: Path) -> Callable[..., Path]:
 def tiny(corpus: Path, write_grid: Callable[..., Path]) -> Path:
     """A grid of four short runs."""
     return write_grid(TINY.replace("CORPUS", str(corpus)))
+
+
+@pytest.fixture
+def private() -> list[str]:
+    """Opens a command that may mount what no other process sees."""
+    command = ["unshare", "--map-root-user", "--mount"]
+    if not shutil.which("unshare"):
+        pytest.skip("unshare is not on this machine")
+    probe = [*command, "mount", "-t", "tmpfs", "none", "/mnt"]
+    if subprocess.run(probe, capture_output=True, check=False).returncode:
+        pytest.skip("private mounts are not allowed here")
+    return command

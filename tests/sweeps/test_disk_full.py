@@ -1,6 +1,5 @@
 """A run that finds the disk full fails with that cause, alone, and the next sweep completes it."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,18 +24,6 @@ cp -r "$2" "$4/first"
 "$1" -m sweeps run "$3" --results "$2" > "$4/second.txt" 2>&1
 cp -r "$2" "$4/second"
 """
-
-
-@pytest.fixture
-def private() -> list[str]:
-    """Opens a command that may mount what no other process sees."""
-    command = ["unshare", "--map-root-user", "--mount"]
-    if not shutil.which("unshare"):
-        pytest.skip("unshare is not on this machine")
-    probe = [*command, "mount", "-t", "tmpfs", "none", "/mnt"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode:
-        pytest.skip("private mounts are not allowed here")
-    return command
 
 
 def test_a_full_disk(

@@ -9,7 +9,7 @@ from core.corpus.progress import follow
 
 def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(follow(iter("abc"), "reading letters", 3)) == ["a", "b", "c"]
-    first, last = capsys.readouterr().err.splitlines()
+    first, last = capsys.readouterr().out.splitlines()
     assert first == "reading letters ..."
     assert last.startswith("reading letters: ") and last.endswith(" CPU seconds")
 
