@@ -194,7 +194,7 @@ def test_a_fresh_machine_finds_what_is_finished(
     given = [str(grid.path), "--results", str(results), "--storage", uri]
     assert main(["status", *given]) == 0
     assert "nothing" not in (printed := capsys.readouterr().out)
-    assert printed.splitlines()[-2].split() == ["all", "1", "0", "1", "0", "0", "2"]
+    assert printed.splitlines()[-2].split() == ["all", "1", "1", "0", "0", "0", "0", "2"]
     assert Store(results).pending(grid) == list(grid.trials[2:])
     assert (results / "runs" / grid.trials[0].run_id / "curve.csv").exists()
 

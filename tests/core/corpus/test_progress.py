@@ -7,11 +7,19 @@ import pytest
 from core.corpus.progress import follow
 
 
-def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "line"), [(0.4, ""), (2.5, "reading letters: 2.5 CPU seconds\n")]
+)
+def test_a_plain_line_for_what_took_its_time_where_there_is_no_terminal(
+    seconds: float,
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("time.process_time", iter([10.0, 10.0 + seconds]).__next__)
     assert list(follow(iter("abc"), "reading letters", 3)) == ["a", "b", "c"]
-    first, last = capsys.readouterr().out.splitlines()
-    assert first == "reading letters ..."
-    assert last.startswith("reading letters: ") and last.endswith(" CPU seconds")
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", line)
 
 
 def test_a_bar_on_a_terminal(
