@@ -82,7 +82,13 @@ def _check_disk(grid: Grid, pending: Sequence[Trial], store: Store, bank: str) -
 
 
 def refuse_uneven_shares(grid: Grid, pending: Sequence[Trial], processes: int) -> None:
-    """Raises InputError for a run whose batches `processes` cannot share alike."""
+    """Raises InputError for a run whose batches `processes` cannot share alike, and for early
+    stopping, after which Ray starts no further trial of several processes."""
+    if processes > 1 and grid.early_stopping:
+        arms = ", ".join(sorted(grid.early_stopping))
+        raise InputError(
+            f"{grid.path}: arm {arms}: early_stopping with processes {processes}; remove one"
+        )
     for trial in pending:
         try:
             check_processes(trial.config, processes)
