@@ -51,13 +51,16 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--plain-trials", type=int, default=20, help="each starts a worker")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     rows: list[Row] = []
-    for name, run in (("memscale", _memscale), ("plain", _plain)):
+    sides = (("memscale", _memscale, given.trials), ("plain", _plain, given.plain_trials))
+    for name, run, trials in sides:
         with tempfile.TemporaryDirectory() as folder:
-            rows += _measure(name, run, Path(folder), given.trials, given.seconds)
+            rows += _measure(name, run, Path(folder), trials, given.seconds)
+        pd.DataFrame(rows).to_csv(given.out, index=False)
     rows += _light_commands()
     table = pd.DataFrame(rows)
     table.to_csv(given.out, index=False)
