@@ -22,7 +22,7 @@ from core.writing import whole_file
 RECORD = "record.json"
 SUMMARY = ("config.yaml", "curve.csv", RECORD)  # what a driver reads of a finished run
 # What a run's folder holds for the machine that it lies on alone.
-LOCAL = {"lock", "failure.json", "stopped.json", "delivered"}
+LOCAL = {"lock", "failure.json", "stopped.json", "delivered", "stopped-delivered"}
 LAST = {RECORD, "meta.json"}  # a folder of a run, or of prepared data, is whole where one stands
 PARTIAL = ".partial"
 

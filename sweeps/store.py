@@ -77,7 +77,7 @@ class Store:
     def fetch(self, run_id: str) -> None:
         """Bring here the record of a run, if it has none here and one in the storage."""
         folder = self.run_folder(run_id)
-        if self.storage and not (folder / "record.json").exists():
+        if self.storage and not (folder / RECORD).exists():
             self.storage.fetch(folder)
 
     def failure(self, run_id: str) -> RunRecord | None:

@@ -59,7 +59,8 @@ class Work:
             if point["step"] >= kill_at:
                 raise Killed
 
-        every, place = 0.0 if case == "disk" else 1e9, "disk" if case == "disk" else "device"
+        place = "disk" if case == "disk" else "device"
+        every = 0.0 if case == "disk" or name.startswith("killed") else 1e9
         runtime = Runtime(processes=parallel.count(), bank=place, checkpoint_seconds=every)
         return train_run(self.configs[case], runtime, self.run(case, name), on_log)
 
@@ -98,9 +99,10 @@ def together(rank: int, meeting: Path, work: Work) -> None:
         for case in CASES | DIVERGED:
             record = work.train(case, case)
             assert work.train(case, case).finished == record.finished, "trained again"
-        with pytest.raises(Killed):
-            work.train("disk", "killed", kill_at=6)
-        work.train("disk", "killed")
+        for case in ("device", "disk"):
+            with pytest.raises(Killed):
+                work.train(case, f"killed {case}", kill_at=6)
+            work.train(case, f"killed {case}")
         for case in GRADIENTS:
             work.write_gradients(case)
     dist.destroy_process_group()
@@ -153,11 +155,16 @@ def test_two_stop_where_one_does(both: tuple[Work, Work], alone: Work) -> None:
     assert (found.status, found.cause) == (Status.DIVERGED, expected.cause)
 
 
-def test_two_that_were_killed_go_on_to_the_bit(both: tuple[Work, Work]) -> None:
+@pytest.mark.parametrize(("case", "rows"), [("device", 0), ("disk", 2)])
+def test_two_that_were_killed_go_on_to_the_bit(
+    both: tuple[Work, Work], case: str, rows: int
+) -> None:
     _, work = both
-    whole, killed = (work.run("disk", name) for name in ("disk", "killed"))
+    whole, killed = (work.run(case, name) for name in (case, f"killed {case}"))
     assert read_record(killed / "record.json").attempts == 2
-    for file in ("model.safetensors", "curve.csv", "bank/level0/rows", "bank/level1/rows"):
+    files = [path.relative_to(whole) for path in whole.glob("bank/*/rows")]
+    assert len(files) == rows
+    for file in ("model.safetensors", "curve.csv", *files):
         assert (whole / file).read_bytes() == (killed / file).read_bytes()
 
 

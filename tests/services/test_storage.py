@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import ray
 from pyarrow.fs import FileSelector, FileSystem
 from ray.cluster_utils import Cluster
 
@@ -60,7 +61,7 @@ def driver(command: list[str], **environment: str) -> Iterator[subprocess.Popen[
 
 
 def wait_for_checkpoints(uri: str, started: subprocess.Popen[str]) -> None:
-    while len(stored(uri, "checksums.json")) < 2:
+    while len(stored(uri, "tensors.safetensors")) < 2:  # the last file of a checkpoint
         assert started.poll() is None, started.communicate()[0]
         time.sleep(0.2)
 
@@ -104,13 +105,17 @@ def nodes(private: list[str], bucket: str, tmp_path: Path) -> Iterator[tuple[str
     head = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     results = tmp_path / "results"
     results.mkdir()
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", "1"]
+    ray_start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", "1"]
     story = 'mount -t tmpfs none "$0" && exec "$@"'
-    command = [*private, "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", story]
-    started = [
-        subprocess.Popen([*command, str(results), *ray, "--address", head.address])
-        for _ in range(2)
-    ]
+    alone = [*private, "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", story]
+    started: list[Node] = []
+    with ray.init(address=head.address, log_to_driver=False):
+        while (joined := len(ray.nodes())) < 3:  # one by one: two at once take the same ports
+            if len(started) < joined:
+                command = [*alone, str(results), *ray_start, "--address", head.address]
+                started.append(subprocess.Popen(command))
+            assert all(node.poll() is None for node in started)
+            time.sleep(0.5)
     yield head.address, started
     for node in started:
         node.kill()
@@ -132,6 +137,7 @@ def test_a_node_is_lost_where_no_folder_is_shared(
     assert "worker lost" in printed
     left = {path.name for path in (tmp_path / "results" / "runs").glob("*/*")}
     assert left == {"config.yaml", "curve.csv", "record.json", "delivered"}
+    started[1].kill()  # without RAY_ADDRESS a sweep does not wait for the cluster that is here
     check_like_undisturbed(tmp_path / "results", two, tmp_path / "whole")
 
 

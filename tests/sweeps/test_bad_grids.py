@@ -260,7 +260,14 @@ def test_processes_that_cannot_share_a_batch(tiny: Path, refuse: Refuse) -> None
     line = refuse(str(tiny), "--processes", "3")
     assert line.startswith(f"error: {tiny}: arm dense: ")
     assert "processes 3: a micro-batch has 4 windows" in line
-    assert "processes = 0: input should be greater than 0" in refuse(str(tiny), "--processes", "0")
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [("processes", "0"), ("checkpoint-seconds", "-1"), ("checkpoint-seconds", "nan")],
+)
+def test_options_that_are_none(option: str, given: str, tiny: Path, refuse: Refuse) -> None:
+    assert f"options: {option.replace('-', '_')} = " in refuse(str(tiny), f"--{option}={given}")
 
 
 @pytest.mark.parametrize("seeds", ["0", "-1", "1000000000000"])
