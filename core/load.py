@@ -16,7 +16,7 @@ from core.identity import run_id, tree_fingerprint
 from core.memory.bank import BankPlace
 from core.model import BANK_FOLDER, Model, is_weight, resolve_precision
 from core.prepare import prepare
-from core.record import read_record
+from core.record import RECORD, read_record
 from core.retrieval.embedders import Embedder, load_embedder
 from core.retrieval.tree import ClusterTree
 
@@ -48,7 +48,7 @@ def load_routed(folder: Path, runtime: Runtime) -> tuple[Model, "Router"]:
     model = load_run(folder, runtime.device)
     data, tree = model.config.data, model.config.tree
     prepared = prepare(data, tree, runtime.cache, runtime.device).digest
-    trained_on = read_record(folder / "record.json").data_digest
+    trained_on = read_record(folder / RECORD).data_digest
     if trained_on != prepared:
         raise InputError(
             f"{folder} was trained on data {trained_on}, {runtime.cache} holds {prepared}; give "

@@ -13,7 +13,7 @@ from core.memory.merge import merge_banks
 from core.model import BANK_FOLDER, resolve_precision
 from core.outcome import Outcome, make_record
 from core.prepare import prepare
-from core.record import RunRecord, Status, read_record, write_record
+from core.record import RECORD, RunRecord, Status, read_record, write_record
 from core.trainer import WEIGHTS
 
 
@@ -27,7 +27,7 @@ def merge_runs(parts: Sequence[Path], target: Path, runtime: Runtime) -> RunReco
         raise InputError(f"{target} exists; name a folder that does not, or remove it")
     if on_disk := [part for part in parts if (part / BANK_FOLDER).exists()]:
         raise InputError(f"{on_disk[0]}: its bank lies on disk; train parts with it in memory")
-    records = [read_record(part / "record.json") for part in parts]
+    records = [read_record(part / RECORD) for part in parts]
     merge_banks([part / WEIGHTS for part in parts], target / WEIGHTS)
     config = saved_config(target / WEIGHTS)
     save_config(config, target)
@@ -45,5 +45,5 @@ def merge_runs(parts: Sequence[Path], target: Path, runtime: Runtime) -> RunReco
         "attempts": sum(record.attempts for record in records),
     }
     record = make_record(config, runtime, dataset, progress, outcome)
-    write_record(record, target / "record.json")
+    write_record(record, target / RECORD)
     return record

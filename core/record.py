@@ -15,6 +15,9 @@ import pandas as pd
 from core.errors import InputError
 from core.writing import write_text
 
+RECORD = "record.json"  # in the folder of a finished run
+CURVE = ("step", "tokens", "loss", "lr")  # columns of its curve.csv
+
 
 class Status(StrEnum):
     DONE = "done"

@@ -14,7 +14,7 @@ from core.errors import InputError
 from core.identity import run_id
 from core.load import check_same
 from core.prepare import prepare
-from core.record import RunRecord, Status, read_record, write_record
+from core.record import RECORD, RunRecord, Status, read_record, write_record
 from core.storage import NOWHERE_ELSE, Storage
 from core.trainer import WEIGHTS, Log, Trainer
 
@@ -54,7 +54,7 @@ def train_run(
 
 
 def _finished(folder: Path) -> RunRecord | None:
-    path = folder / "record.json"
+    path = folder / RECORD
     return read_record(path) if path.exists() else None
 
 
@@ -86,7 +86,7 @@ def _train(
     record = Trainer(config, runtime, folder, dataset, on_log, start, storage).run()
     if parallel.first():
         storage.finish(folder, record)
-        write_record(record, folder / "record.json")
+        write_record(record, folder / RECORD)
     return parallel.from_first(record)  # from here on every process finds what the first wrote
 
 

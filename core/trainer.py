@@ -28,13 +28,12 @@ from core.memory.optimizer import RowAdamW
 from core.model import BANK_FOLDER, Model, is_weight, resolve_precision
 from core.optimizer import dense_optimizer, load_optimizer_state, optimizer_state
 from core.outcome import Outcome, make_record
-from core.record import RunRecord, Status, write_csv
+from core.record import CURVE, RunRecord, Status, write_csv
 from core.schedule import rate
 from core.storage import CHECKPOINTS, NOWHERE_ELSE, Storage
 
 WEIGHTS = "model.safetensors"
 LOGS = 100  # points of the loss curve
-CURVE = ("step", "tokens", "loss", "lr")
 Log = Callable[[dict[str, float]], None]
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".partial"  # ends the name of what is being written
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -42,4 +44,4 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
+    return path.with_name(f".{path.name}{PARTIAL}")

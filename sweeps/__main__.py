@@ -10,7 +10,7 @@ from core.config import Runtime, parse_section
 from core.errors import InputError
 from sweeps.grid import Grid, load_grid
 from sweeps.interruption import Interrupted
-from sweeps.needs import refuse_uneven_shares, refuse_what_cannot_fit
+from sweeps.needs import refuse_unfit_runs, refuse_what_cannot_fit
 from sweeps.plan import describe_plan, show_plan
 from sweeps.status import describe_status, show_status
 from sweeps.storage import SharedStorage
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         store.fetch_finished(grid)
         if given.command == "run":
             return _run(grid, store, runtime, given)
-        _print(grid, store, runtime.bank, given)
+        _print(grid, store, runtime, given)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -76,13 +76,19 @@ def _runtime(given: argparse.Namespace) -> Runtime:
     return parse_section(Runtime, values | {"results": given.results.absolute()}, "options")
 
 
-def _print(grid: Grid, store: Store, bank: str, given: argparse.Namespace) -> None:
+def _print(grid: Grid, store: Store, runtime: Runtime, given: argparse.Namespace) -> None:
     if given.command == "status":
         described, show = describe_status(grid, store), show_status
     else:
-        refuse_what_cannot_fit(grid, store.pending(grid), store, bank)
-        described, show = describe_plan(grid, store, not given.json, bank), show_plan
+        _refuse(grid, store, runtime)
+        described, show = describe_plan(grid, store, not given.json, runtime.bank), show_plan
     print(json.dumps(described, indent=2) if given.json else show(described))
+
+
+def _refuse(grid: Grid, store: Store, runtime: Runtime) -> None:
+    pending = store.pending(grid)
+    refuse_unfit_runs(grid, pending, runtime)
+    refuse_what_cannot_fit(grid, pending, store, runtime.bank)
 
 
 def _publish(given: argparse.Namespace) -> int:
@@ -98,8 +104,7 @@ def _run(grid: Grid, store: Store, runtime: Runtime, given: argparse.Namespace) 
         store.collect(grid)
         print(_ending(grid, store, "nothing to do: "))
         return 0
-    refuse_what_cannot_fit(grid, store.pending(grid), store, runtime.bank)
-    refuse_uneven_shares(grid, store.pending(grid), runtime.processes)
+    _refuse(grid, store, runtime)
     with store.only_driver():
         return _launch(grid, store, runtime, given)
 

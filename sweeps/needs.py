@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 
 from core.accounting import bank_disk_bytes, count_parameters
-from core.config import RunConfig
+from core.config import RunConfig, Runtime
 from core.device import (
     BYTES_A_PARAMETER,
     check_bank_place,
@@ -56,17 +56,14 @@ def disk_needed(config: RunConfig, bank: str = "device") -> int:
 def refuse_what_cannot_fit(
     grid: Grid, pending: Sequence[Trial], store: Store, bank: str = "device"
 ) -> None:
-    """Raises InputError for a run larger than the memory here, or more runs than the disk holds,
-    and for a memory whose `bank` cannot lie where it shall.
+    """Raises InputError for a run larger than the memory here, or more runs than the disk holds.
 
     With RAY_ADDRESS the runs train elsewhere, and the cluster says what it has; with a storage
     their folders lie there too.
     """
     here = "RAY_ADDRESS" not in os.environ
-    for trial in pending:
-        check_bank_place(trial.config, bank)
-        if here:
-            _check_memory(grid, trial, memory_bytes("cpu"), bank)
+    for trial in pending if here else ():
+        _check_memory(grid, trial, memory_bytes("cpu"), bank)
     if here or not store.storage:
         _check_disk(grid, pending, store, bank)
 
@@ -81,17 +78,21 @@ def _check_disk(grid: Grid, pending: Sequence[Trial], store: Store, bank: str) -
         )
 
 
-def refuse_uneven_shares(grid: Grid, pending: Sequence[Trial], processes: int) -> None:
-    """Raises InputError for a run whose batches `processes` cannot share alike, and for early
-    stopping, after which Ray starts no further trial of several processes."""
-    if processes > 1 and grid.early_stopping:
+def refuse_unfit_runs(grid: Grid, pending: Sequence[Trial], runtime: Runtime) -> None:
+    """Raises InputError for a run whose bank cannot lie where it shall or whose batches the
+    processes cannot share alike, and for early stopping with several processes: Ray starts no
+    further trial after a stop.
+    """
+    if runtime.processes > 1 and grid.early_stopping:
         arms = ", ".join(sorted(grid.early_stopping))
         raise InputError(
-            f"{grid.path}: arm {arms}: early_stopping with processes {processes}; remove one"
+            f"{grid.path}: arm {arms}: early_stopping with processes {runtime.processes}; "
+            "remove one"
         )
     for trial in pending:
         try:
-            check_processes(trial.config, processes)
+            check_bank_place(trial.config, runtime.bank)
+            check_processes(trial.config, runtime.processes)
         except InputError as error:
             where = f"{grid.path}: arm {trial.arm}: '{trial.name}'"
             raise InputError(f"{where}: {error}") from None

@@ -9,7 +9,7 @@ from core.errors import InputError
 from sweeps.store import tracking_uri
 
 TAG = "report"  # whose value is the grid's name
-TABLES = ("report.html", "runs.csv")
+FILES = ("report.html", "runs.csv")
 
 
 def publish(grid: str, results: Path) -> str | None:
@@ -26,7 +26,7 @@ def publish(grid: str, results: Path) -> str | None:
     if experiment is None:
         return None
     run_id = _report_run(client, str(experiment.experiment_id), grid)
-    for name in TABLES:
+    for name in FILES:
         client.log_artifact(run_id, str(folder / name))
     for figure in sorted((folder / "figures").glob("*.png")):
         client.log_artifact(run_id, str(figure), "figures")

@@ -10,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from core.record import RunRecord
+from core.storage import CHECKPOINTS
 from sweeps.grid import Grid, Trial
 from sweeps.pace import DEFAULT_FLOPS_PER_SECOND, measured_rate, show_seconds, work
 from sweeps.store import Store
@@ -43,7 +44,7 @@ def _standing(trial: Trial, grid: Grid, store: Store) -> Standing:
         return Standing(trial, "running", None)
     if failure := store.failure(trial.run_id):
         return Standing(trial, "failed", failure)
-    return Standing(trial, "interrupted" if (folder / "checkpoints").is_dir() else "to do", None)
+    return Standing(trial, "interrupted" if (folder / CHECKPOINTS).is_dir() else "to do", None)
 
 
 def _locked(path: Path) -> bool:

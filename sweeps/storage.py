@@ -15,16 +15,14 @@ from urllib.parse import urlsplit
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
 from core.errors import InputError
-from core.record import RunRecord, write_record
+from core.record import RECORD, RunRecord, write_record
 from core.storage import CHECKPOINTS, Storage
-from core.writing import whole_file
+from core.writing import PARTIAL, whole_file
 
-RECORD = "record.json"
 SUMMARY = ("config.yaml", "curve.csv", RECORD)  # what a driver reads of a finished run
 # What a run's folder holds for the machine that it lies on alone.
 LOCAL = {"lock", "failure.json", "stopped.json", "delivered", "stopped-delivered"}
 LAST = {RECORD, "meta.json"}  # a folder of a run, or of prepared data, is whole where one stands
-PARTIAL = ".partial"
 
 
 class SharedStorage(Storage):

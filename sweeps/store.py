@@ -22,6 +22,8 @@ from core.errors import InputError
 from core.planned import planned_record
 from core.record import (
     COLUMNS,
+    CURVE,
+    RECORD,
     RunRecord,
     Status,
     read_record,
@@ -35,7 +37,7 @@ from sweeps.grid import Grid, Trial
 from sweeps.storage import SharedStorage
 from sweeps.tables import CURVE_COLUMNS, FINISHED, Tables, read_table
 
-RECORD, STOPPED, FAILURE = "record.json", "stopped.json", "failure.json"
+STOPPED, FAILURE = "stopped.json", "failure.json"
 
 
 class Store:
@@ -102,7 +104,7 @@ class Store:
         record = replace(record, grid=grid.name, tokens=tokens, train_flops=flops)
         folder = self.run_folder(trial.run_id)
         with suppress(OSError):  # on a full disk the next sweep decides again
-            points = pd.DataFrame(curve, columns=list(CURVE_COLUMNS[1:]))
+            points = pd.DataFrame(curve, columns=list(CURVE))
             write_csv(points, folder / "curve.csv")
             write_record(record, folder / STOPPED)
         return record

@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from core.errors import InputError
-from core.record import RunRecord, Status, from_row, read_runs
+from core.record import CURVE, RunRecord, Status, from_row, read_runs
 from sweeps.grid import RESERVED
 
 FINISHED = (Status.DONE, Status.DIVERGED)
-CURVE_COLUMNS = ("run_id", "step", "tokens", "loss", "lr")
+CURVE_COLUMNS = ("run_id", *CURVE)  # of a grid's curves.csv
 
 
 class Tables:

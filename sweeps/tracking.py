@@ -31,7 +31,7 @@ from sweeps.tables import FINISHED
 FLUSH_EVERY = 5.0  # seconds between batches of one run
 ASK_AGAIN = 10.0  # seconds until a tracker that did not answer is asked again
 BATCH = 1000  # metrics a call: MLflow's limit
-CURVE = ("loss", "lr", "tokens", "tokens_per_second")
+LOGGED = ("loss", "lr", "tokens", "tokens_per_second")
 MLFLOW_STATUS = dict.fromkeys(Status, "FINISHED") | {Status.FAILED: "FAILED"}
 DESCRIBED = "described"  # tag of a run that has its parameters, config and data
 Point = Mapping[str, float]
@@ -182,7 +182,7 @@ class Tracker:
         metrics = [
             Metric(f"train/{name}", point[name], now, step)
             for step, point in new.items()
-            for name in CURVE
+            for name in LOGGED
             if name in point
         ]
         for start in range(0, len(metrics), BATCH):

@@ -58,7 +58,9 @@ def test_a_memory_without_blocks_does_not_go_to_disk(
     tiny.write_text(pkm)
     given = [str(tiny), "--results", str(tmp_path / "results"), "--bank"]
     assert main(["run", *given, "disk"]) == 2
-    assert "bank disk: memory.type pkm has no blocks" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tiny}: arm dense: ")
+    assert "bank disk: memory.type pkm has no blocks" in said
     assert main(["dry-run", *given, "tape"]) == 2
     assert "bank = 'tape'" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
