@@ -6,10 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import numpy as np
+import pandas as pd
+
 from analysis.design import logarithms
 from analysis.figures_law import fit_figure, profiles
 from analysis.intervals import Fitted, fit_with_intervals
-from analysis.law import Law
+from analysis.law import Law, Table
 from analysis.memory_laws import find_law
 from analysis.objectives import Objective, find_objective
 from analysis.planner import Budget, Plan, plan
@@ -70,11 +73,16 @@ def run_fit(options: argparse.Namespace, command: str) -> int:
         if found:
             save(profiles(found), options.out, command)
         if others is not None and points is not None:
-            predicted = others.assign(predicted=result.predict(points))
-            write_csv(predicted, options.out / "predictions.csv")
+            write_csv(_predicted(others, fitted, points), options.out / "predictions.csv")
     _print_fit(result, columns, found)
     print(f"written {options.out / 'fit.json'}")
     return DONE if result.converged else WARNING
+
+
+def _predicted(others: pd.DataFrame, fitted: Fitted, points: Table) -> pd.DataFrame:
+    """Adds the expected loss, and between what one new run would lie; empty without refits."""
+    low, high = fitted.new_run(points) or (np.nan, np.nan)
+    return others.assign(predicted=fitted.result.predict(points), low=low, high=high)
 
 
 def run_plan(options: argparse.Namespace, command: str) -> int:

@@ -63,6 +63,24 @@ class Fitted:
         low_n, high_n = np.quantile(draws, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
         return low_n, high_n
 
+    def new_run(self, x: Table) -> tuple[Floats, Floats] | None:
+        """Low and high loss [n] of one run at x that the fit was not shown, at LEVEL.
+
+        Two spreads add in squares: of the refits, half between their quantiles at one standard
+        deviation (their tails are heavy), and of runs about the curve. That the law holds at x is
+        taken for granted. None where there are no refits. Coverage is tested.
+        """
+        if self.boot is None or not len(self.boot.theta_bp):
+            return None
+        law, linear = self.result.law, self.result.objective.linear
+        draws = [law.curve(law.to_parameters(theta), x) for theta in self.boot.theta_bp]
+        unit, back = (np.asarray, np.asarray) if linear else (np.log, np.exp)
+        low_n, high_n = np.quantile(unit(draws), stats.norm.cdf([-1, 1]), axis=0)
+        noise = np.sum(self.result.residuals**2) / (self.result.n - len(law.parameters))
+        wide_n = stats.norm.ppf((1 + LEVEL) / 2) * np.hypot((high_n - low_n) / 2, np.sqrt(noise))
+        expected_n = unit(self.result.predict(x))
+        return back(expected_n - wide_n), back(expected_n + wide_n)
+
 
 def fit_with_intervals(
     law: Law,

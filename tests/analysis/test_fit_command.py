@@ -41,6 +41,8 @@ def test_fit_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (tmp_path / "fit.png").stat().st_size > 10_000
     predicted = pd.read_csv(tmp_path / "predictions.csv")
     assert predicted["predicted"].iloc[-1] == pytest.approx(2.34438731, rel=1e-4)
+    assert (predicted["low"] < predicted["predicted"]).all()
+    assert (predicted["predicted"] < predicted["high"]).all()
 
 
 def test_json_lines_and_expressions(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.fit import fit
-from analysis.intervals import bootstrap, corrected, with_intervals
+from analysis.intervals import bootstrap, corrected, fit_with_intervals, with_intervals
 from analysis.law import Law
 from analysis.memory_laws import LAWS, find_law
 from analysis.objectives import find_objective
@@ -99,6 +99,36 @@ def test_intervals_cover_the_truth_in_a_smaller_study() -> None:
     """60 repeats: 95 % of them, give or take three standard errors of 2.8 %."""
     shares = coverage(find_law("saturating"), "log-squares", 30, repeats=60, resamples=200)
     assert all(share >= 0.86 for share in shares.values()), shares
+
+
+@pytest.mark.parametrize("objective", ["log-squares", "squares"])
+def test_intervals_of_a_new_run_cover_it(objective: str) -> None:
+    """Runs of four times the largest size; 120 repeats, three standard errors of 2 %."""
+    law, chosen = find_law("saturating"), find_objective(objective)
+    truth, x = TRUTHS[law.name], {"N": np.repeat(np.geomspace(1e6, 1e8, 10), 3)}
+    beyond = {"N": np.array([4e8])}
+    hits = 0
+    for repeat in range(120):
+        noise = np.random.default_rng([11, repeat]).normal(0, 0.01, 31)
+        clean_n, clean = law.curve(truth, x), law.curve(truth, beyond)[0]
+        noisy = [clean_n + noise[:30], clean + noise[30]]
+        if not chosen.linear:
+            noisy = [clean_n * np.exp(noise[:30]), clean * np.exp(noise[30])]
+        y, run = noisy
+        fitted = fit_with_intervals(law, x, y, chosen, starts=8, resamples=200, seed=repeat)
+        interval = fitted.new_run(beyond)
+        assert interval is not None
+        hits += interval[0][0] <= run <= interval[1][0]
+    assert 0.89 <= hits / 120 < 1
+
+
+def test_the_interval_of_a_new_run_is_as_wide_as_the_runs_scatter() -> None:
+    """Many runs pin the curve, so what is left is the noise: 1.96 of its standard deviations."""
+    law, x = find_law("saturating"), {"N": np.geomspace(1e6, 1e9, 2000)}
+    noise = np.random.default_rng(0).normal(0, 0.01, 2000)
+    fitted = fit_with_intervals(law, x, law.curve(TRUTHS[law.name], x) * np.exp(noise), starts=8)
+    low, high = fitted.new_run({"N": np.array([1e7])}) or (np.nan, np.nan)
+    assert np.log(high / low) == pytest.approx(2 * 1.96 * 0.01, rel=0.05)
 
 
 def test_corrected_percentiles_without_bias_are_students() -> None:
