@@ -23,7 +23,6 @@ import pandas as pd
 
 from core.config import Runtime
 from core.record import RunRecord, to_frame, write_runs
-from sweeps import launch
 from sweeps.grid import load_grid
 from sweeps.store import Store
 from sweeps.trial import Reports
@@ -111,6 +110,8 @@ def _write_grid(folder: Path, trials: int) -> Path:
 
 def _memscale(folder: Path, trials: int, seconds: float) -> None:
     from ray import tune
+
+    from sweeps import launch  # seconds, which are part of the start
 
     def sleeping_trial(settings: dict[str, Any]) -> None:
         import core.train  # noqa: F401  # as a trial that trains: seconds, once a worker

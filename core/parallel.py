@@ -4,6 +4,9 @@ Each process holds a share of the dense weights and of their moments (FSDP2) and
 of each batch; sums over processes make losses and gradients those of the whole batch. The blocks of
 a bank lie with the first process, which sends those of a batch to the others. It also writes what
 a run leaves. Every process must make the same calls in the same order.
+
+What torch shards with is imported where there is something to share: it takes a second, which every
+worker of a sweep would pay.
 """
 
 from typing import TypeVar
@@ -12,10 +15,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed._functional_collectives import all_reduce
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 T = TypeVar("T")
 
@@ -42,6 +41,9 @@ def shard(device: str, *modules: nn.Module) -> None:
     """
     if count() == 1:
         return
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(torch.device(device).type, (count(),))
     for module in modules:
         sharded = fully_shard(module, mesh=mesh)
@@ -51,6 +53,10 @@ def shard(device: str, *modules: nn.Module) -> None:
 
 def whole(x: Tensor) -> Tensor:
     """`x`; if it is sharded, all of it in host memory, on the first process alone."""
+    if count() == 1:
+        return x
+    from torch.distributed.tensor import DTensor
+
     if not isinstance(x, DTensor):
         return x
     full = x.full_tensor()  # takes every process
@@ -59,6 +65,10 @@ def whole(x: Tensor) -> Tensor:
 
 def share(x: Tensor, like: Tensor) -> Tensor:
     """`x`; if it belongs to the sharded `like`, this process's share of it."""
+    if count() == 1:
+        return x
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
     if not isinstance(like, DTensor) or x.shape != like.shape:
         return x
     return distribute_tensor(
@@ -93,6 +103,8 @@ def mean(x_nd: Tensor) -> Tensor:
     everyone = dist.group.WORLD
     if everyone is None:
         return x_nd.mean(0)
+    from torch.distributed._functional_collectives import all_reduce
+
     return all_reduce(x_nd.sum(0), "sum", everyone) / total(len(x_nd))
 
 

@@ -1,6 +1,6 @@
 """Ray Tune runs the trials; our store says what is done.
 
-One driver a results folder. It prepares the data, creates the tracking store, then starts Ray.
+One driver a results folder. It prepares the data, then starts Ray and opens the tracking store.
 Killed at any moment it loses nothing: runs write their own records, and go on from their own
 checkpoints. `Tuner.restore` would drop the new points of a widened grid, so it is not used.
 """
@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,7 @@ from sweeps.pace import work
 from sweeps.progress import Watcher, open_progress
 from sweeps.scheduling import EarlyStopping, tune_run_id
 from sweeps.store import Store
-from sweeps.tracking import Tracker
-from sweeps.trial import pull_data, run_trial, trial_settings
+from sweeps.trial import own_slot, pull_data, run_trial, trial_settings
 
 # A worker that dies (killed, out of memory) is started again so often; errors are not retried.
 RETRIES = 2
@@ -73,17 +73,35 @@ def _deliver_and_run(
 ) -> None:
     pending = sorted(store.pending(grid), key=lambda trial: work(trial.config), reverse=True)
     _prepare_data(grid, pending, store)
-    tracker = Tracker(grid, store)
-    tracker.deliver(store.undelivered(grid))
-    if not pending:
-        return
-    total = len({trial.run_id for trial in grid.trials})
-    watchers = (open_progress(pending, total), tracker)
-    try:
-        with _scratch() as scratch, _ray(interruption):
+    with ThreadPoolExecutor(1) as beside:  # MLflow and Ray both take seconds to come up
+        tracker = beside.submit(_open_tracker, grid, store)
+        if not pending:
+            tracker.result()
+            return
+        with (
+            _scratch() as scratch,
+            _ray(interruption),
+            _watching(grid, pending, tracker.result()) as watchers,
+        ):
             scheduler = EarlyStopping(grid, store, pending)
             relay = _Relay(pending, store, watchers, interruption, scheduler.stopped)
             _run(pending, relay, scheduler, scratch, *_resources(options))
+
+
+def _open_tracker(grid: Grid, store: Store) -> Watcher:
+    from sweeps.tracking import Tracker  # MLflow: a second
+
+    tracker = Tracker(grid, store)
+    tracker.deliver(store.undelivered(grid))
+    return tracker
+
+
+@contextmanager
+def _watching(grid: Grid, pending: Sequence[Trial], tracker: Watcher) -> Iterator[list[Watcher]]:
+    total = len({trial.run_id for trial in grid.trials})
+    watchers = [open_progress(pending, total), tracker]
+    try:
+        yield watchers
     finally:
         for watcher in watchers:
             watcher.close()
@@ -124,16 +142,12 @@ def _settings(
 def _trainable(processes: int, settings: Sequence[dict[str, Any]]) -> tuple[Any, int | None]:
     """What Tune calls, and for how many trials at once; none: as many as their slots allow."""
     if processes == 1:
-        return tune.with_resources(run_trial, _slot), None
+        return tune.with_resources(run_trial, own_slot), None
     from sweeps.together import OWN_SLOT, room, run_together  # torch: seconds
 
     waits = tune.PlacementGroupFactory([OWN_SLOT])
     at_once = room(processes, [given["slot"] for given in settings])
     return tune.with_resources(run_together, waits), at_once
-
-
-def _slot(settings: dict[str, Any]) -> tune.PlacementGroupFactory:
-    return tune.PlacementGroupFactory([settings["trial"]["slot"]])
 
 
 def _scratch() -> tempfile.TemporaryDirectory[str]:

@@ -62,6 +62,11 @@ def trial_settings(
     }
 
 
+def own_slot(settings: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """What the trial takes of a machine. Here, as a worker imports what this module imports."""
+    return tune.PlacementGroupFactory([settings["trial"]["slot"]])
+
+
 def train_trial(given: dict[str, Any], reports: "Reports") -> None:
     """Train what `trial_settings` was given in the run's own folder, or go on there."""
     from core.train import train_run  # torch is loaded in workers alone

@@ -11,7 +11,6 @@ from core.config import TreeConfig
 from core.corpus.sources import fetch_minilm
 from core.retrieval.minilm import MiniLMEmbedder
 from core.retrieval.random_tree import HashEmbedder
-from core.retrieval.tfidf import TfidfEmbedder
 from core.retrieval.word_vectors import WordVectorEmbedder
 
 
@@ -41,6 +40,8 @@ def new_embedder(tree: TreeConfig, cache: Path, device: str) -> Embedder:
         case "random":
             return HashEmbedder(tree.branching, tree.seed)
         case "tfidf":
+            from core.retrieval.tfidf import TfidfEmbedder  # scikit-learn: a second
+
             return TfidfEmbedder(tree.dimensions, tree.seed)
 
 
@@ -55,4 +56,6 @@ def load_embedder(tree: TreeConfig, folder: Path, cache: Path, device: str) -> E
         case "random":
             return HashEmbedder.load(folder)
         case "tfidf":
+            from core.retrieval.tfidf import TfidfEmbedder  # scikit-learn: a second
+
             return TfidfEmbedder.load(folder)
