@@ -30,9 +30,13 @@ DONE, WARNING = 0, 3
 
 
 def run_plots(options: argparse.Namespace, command: str) -> int:
-    """results/GRID/report.html with its figures and fits."""
+    """results/GRID/report.html with its figures and fits; a folder of grids gets one over all."""
+    from analysis.collection import members, write_collection
     from analysis.study import analyse
 
+    if members(options.results / options.grid):
+        print(f"report  {write_collection(options.results / options.grid, command)}")
+        return DONE
     study = analyse(options.results, options.grid)
     page = write_report(study, options.results, [f"make sweep GRID={options.grid}", command])
     for (key, arm), fitted in study.fits.items():

@@ -28,13 +28,14 @@ def write_report(study: Study, results: Path, commands: list[str]) -> Path:
         save(plot, folder / "figures", commands[-1])
     for (key, arm), fitted in study.fits.items():
         fitted.result.write(folder / "fits" / f"{arm}_{key}.json")
-    for name, table in _tables(study).items():
+    for name, table in tables(study).items():
         write_csv(table, folder / f"{name}.csv")
     write_text(folder / "report.html", render(study, commands))
     return folder / "report.html"
 
 
-def _tables(study: Study) -> dict[str, pd.DataFrame]:
+def tables(study: Study) -> dict[str, pd.DataFrame]:
+    """What is kept as CSV beside the page, by name, without the empty ones."""
     worth = [
         table.assign(key=key, measure=measure)
         for (key, measure), table in study.multipliers.items()
@@ -52,14 +53,8 @@ def _tables(study: Study) -> dict[str, pd.DataFrame]:
 
 def render(study: Study, commands: list[str]) -> str:
     """The page; it asks for nothing from a network."""
-    environment = Environment(
-        loader=PackageLoader("analysis", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters.update(number=number, interval=interval, count=count)
-    return environment.get_template("report.html").render(
+    template = environment().get_template("report.html")
+    return template.render(
         study=study,
         plots=[(plot, Markup(plot.svg)) for plot in study.plots],
         worth=_worth(study),
@@ -75,6 +70,18 @@ def render(study: Study, commands: list[str]) -> str:
         commands=commands,
         finished=_last(study.runs.done["finished"]),
     )
+
+
+def environment() -> Environment:
+    """Of the templates beside this module, with our filters."""
+    made = Environment(
+        loader=PackageLoader("analysis", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    made.filters.update(number=number, interval=interval, count=count)
+    return made
 
 
 def rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -8,6 +8,10 @@ import pandas as pd
 from core.errors import InputError
 from core.record import Status, read_runs
 
+# Of a grid's folder. Runs in the second do not count as done: those of the default grid are there,
+# so that a newcomer's first sweep trains.
+TABLES = ("runs.csv", "records.csv")
+
 
 @dataclass(frozen=True)
 class GridRuns:
@@ -24,18 +28,24 @@ class GridRuns:
 
 
 def load_runs(results: Path, grid: str) -> GridRuns:
-    """results/<grid>/runs.csv, split by status. Raises InputError where none is done."""
-    path = results / grid / "runs.csv"
-    if not path.is_file():
+    """The records of results/<grid>, split by status. Raises InputError where none is done."""
+    paths = tables_of(results / grid)
+    if not paths:
         raise InputError(
-            f"no runs of grid '{grid}': {path} is missing; run `make sweep GRID={grid}` first"
+            f"no runs of grid '{grid}': {results / grid / TABLES[0]} is missing; "
+            f"run `make sweep GRID={grid}` first"
         )
-    frame = read_runs(path)
+    frame = pd.concat([read_runs(path) for path in paths], ignore_index=True)
     done = frame["status"] == Status.DONE
     if not done.any():
-        raise InputError(f"{path} has {len(frame)} runs and none is done; see its column `cause`")
+        raise InputError(f"{paths[0]} has {len(frame)} runs and none is done; see column `cause`")
     excluded = frame[~done].reset_index(drop=True)
     return GridRuns(one_count_a_budget(frame[done].reset_index(drop=True)), excluded)
+
+
+def tables_of(folder: Path) -> list[Path]:
+    """The tables of runs that a grid's folder holds."""
+    return [folder / name for name in TABLES if (folder / name).is_file()]
 
 
 def one_count_a_budget(frame: pd.DataFrame) -> pd.DataFrame:
