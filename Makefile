@@ -62,6 +62,10 @@ plots: $(INSTALLED) ## fit the runs of GRID, draw RESULTS/GRID/report.html, log 
 	@$(BIN)/python -m analysis plots $(strip_grid) --results "$(strip $(RESULTS))"
 	@$(BIN)/python -m sweeps publish $(strip_grid) --results "$(strip $(RESULTS))"
 
+.PHONY: keep
+keep: $(INSTALLED) ## copy the tables of GRID to RESULTS/reference, to be committed: its runs then count as done
+	@$(BIN)/python -m sweeps keep $(strip_grid) --results "$(strip $(RESULTS))"
+
 .PHONY: probe
 probe: $(INSTALLED) ## ask every finished run of GRID for facts; make plots then draws recall by frequency
 	@$(BIN)/python -m core probe $(grid_folder) --results "$(strip $(RESULTS))" $(device)

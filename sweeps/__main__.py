@@ -10,6 +10,7 @@ from core.config import Runtime, parse_section
 from core.errors import InputError
 from sweeps.grid import Grid, load_grid
 from sweeps.interruption import Interrupted
+from sweeps.keep import keep
 from sweeps.needs import refuse_unfit_runs, refuse_what_cannot_fit
 from sweeps.plan import describe_plan, show_plan
 from sweeps.status import describe_status, show_status
@@ -23,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.command == "publish":
             return _publish(given)
+        if given.command == "keep":
+            print(f"kept in {keep(Path(given.grid).stem, given.results)}")
+            return 0
         grid = load_grid(given.grid, given.seeds)
         runtime, store = _runtime(given), _open(given)
         store.fetch_finished(grid)
@@ -48,9 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in (status, plan):
         command.add_argument("--json", action="store_true", help="for programs")
     publish = commands.add_parser("publish", help="log the report of a grid in MLflow")
+    kept = commands.add_parser("keep", help="copy a grid's tables to results/reference")
     for command in (run, plan):
         command.add_argument("--bank", default="device", help="device (default), host or disk")
-    for command in (run, status, plan, publish):
+    for command in (run, status, plan, publish, kept):
         command.add_argument("grid", help="a grid's name, or the path of its .yaml file")
         command.add_argument("--results", type=Path, default=Path("results"))
     for command in (run, status, plan):
