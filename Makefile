@@ -66,6 +66,14 @@ plots: $(INSTALLED) ## fit the runs of GRID, draw RESULTS/GRID/report.html, log 
 keep: $(INSTALLED) ## copy the tables of GRID to RESULTS/reference, to be committed: its runs then count as done
 	@$(BIN)/python -m sweeps keep $(strip_grid) --results "$(strip $(RESULTS))"
 
+# In an order that lets grids share runs: rates first, then what they are for.
+STUDY := routing-rates routing-gain law-rates law type-rates token-rates memory-type fetched-size \
+	tree-level placement fetched-by-bank runtime-split training-mode tokens-per-parameter
+.PHONY: study-cpu
+study-cpu: $(INSTALLED) ## the reference study: its grids in turn, each kept as it ends; some nine hours of two cores in all
+	@for grid in $(STUDY); do $(MAKE) --no-print-directory sweep keep GRID=$$grid || exit; done
+	@$(MAKE) --no-print-directory plots GRID=reference
+
 .PHONY: probe
 probe: $(INSTALLED) ## ask every finished run of GRID for facts; make plots then draws recall by frequency
 	@$(BIN)/python -m core probe $(grid_folder) --results "$(strip $(RESULTS))" $(device)

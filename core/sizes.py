@@ -17,6 +17,7 @@ def _anchor(
 ANCHOR_SIZES = {
     # Ours: 4 layers, inner width near 8/3 d, rounded up to a multiple of 8.
     "d16": _anchor(2, 16, 1, 16, 48, True),  # for tests
+    "d24": _anchor(4, 24, 2, 12, 64, True),
     "d32": _anchor(4, 32, 2, 16, 88, True),
     "d48": _anchor(4, 48, 3, 16, 128, True),
     "d64": _anchor(4, 64, 2, 32, 176, True),

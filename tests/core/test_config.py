@@ -39,7 +39,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"train": {"schedule": "linear"}}, "'wsd' or 'cosine'"),
     ({"seed": True}, "seed = True"),
     ({"seed": -1}, "seed = -1"),
-    ({"anchor": "d65"}, "size 'd65' is unknown; allowed: d16, d32"),
+    ({"anchor": "d65"}, "size 'd65' is unknown; allowed: d16, d24, d32"),
     ({"anchor": {"size": "d64", "laiers": 2}}, "anchor.laiers: unknown key; did you mean layers?"),
     ({"anchor": {"layers": 2}}, "anchor.d_model: missing"),
     ({"anchor": {"size": "d64", "head_dim": 15}}, "head_dim must be even"),
