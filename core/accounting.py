@@ -12,7 +12,7 @@ from core.config import AnchorConfig, RunConfig
 from core.memory_types import BLOCK_TYPES, GENERIC, NONE, TOKEN_TYPES, BlockType, TokenCosts
 from core.placement import place
 
-BYTES_BF16 = 2
+BYTES = {"fp32": 4, "bf16": 2}  # of a number
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,26 @@ def bank_clusters(config: RunConfig) -> tuple[int, ...]:
     return tuple(n + 1 for n in clusters) if config.memory.generic_mix else clusters
 
 
-def bank_disk_bytes(config: RunConfig) -> int:
-    """What a run can write of a bank on disk: a step trains at most one row a document and level.
+def bank_bytes_per_parameter(config: RunConfig) -> int:
+    """A weight of the bank and its two moments, between steps."""
+    return BYTES[config.memory.weights] + 2 * BYTES[config.memory.moments]
 
-    A row takes 8 bytes for its step count and 12 a parameter: fp32 weights and two moments.
-    """
-    reached = config.steps * config.train.batch_size
+
+def bank_disk_bytes(config: RunConfig) -> int:
+    """What a run can write of a bank on disk, where a step trains a row a document and level."""
+    return _rows_bytes(config, config.steps * config.train.batch_size)
+
+
+def full_bank_disk_bytes(config: RunConfig) -> int:
+    """What a bank on disk takes when every row of it has been trained."""
+    return _rows_bytes(config, max(bank_clusters(config), default=0))
+
+
+def _rows_bytes(config: RunConfig, most: int) -> int:
+    """At most so many rows of each level; beside its parameters a row has 8 bytes of step count."""
+    held = bank_bytes_per_parameter(config)
     sizes = zip(block_parameters(config), bank_clusters(config), strict=True)
-    return sum((8 + 12 * size) * min(n, reached) for size, n in sizes if size)
+    return sum((8 + held * size) * min(n, most) for size, n in sizes if size)
 
 
 def block_parameters(config: RunConfig) -> tuple[int, ...]:
@@ -198,8 +210,8 @@ def bytes_per_prompt(config: RunConfig) -> int:
         return 0
     if config.memory.type in TOKEN_TYPES:
         costs = token_costs(config)
-        return BYTES_BF16 * min(config.data.seq_len * costs.read, costs.stored)
-    return BYTES_BF16 * count_parameters(config).fetched
+        return BYTES["bf16"] * min(config.data.seq_len * costs.read, costs.stored)
+    return BYTES["bf16"] * count_parameters(config).fetched
 
 
 def tokens_per_block_parameter(config: RunConfig) -> tuple[float, ...]:

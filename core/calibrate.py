@@ -16,8 +16,12 @@ HELD_OUT = 2  # windows a split; they are not timed
 
 
 def measure_rate(config: RunConfig, runtime: Runtime) -> float:
-    """Training FLOP per second of wall time of one trial on `runtime.device`."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Training FLOP per second of wall time of one trial on `runtime.device`.
+
+    Files of a bank lie beside the results while it trains.
+    """
+    runtime.cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=runtime.cache) as folder:
         short, text = _shortened(config), random_text(config, 4 * config.train.batch_size)
         record = Trainer(short, runtime, Path(folder), text, lambda _: None).run()
     return record.train_flops / record.wall_seconds

@@ -4,13 +4,11 @@ import os
 import shutil
 from pathlib import Path
 
-from core.accounting import bank_disk_bytes, count_parameters
+from core.accounting import bank_bytes_per_parameter, bank_disk_bytes, count_parameters
 from core.config import RunConfig, Runtime
 from core.errors import InputError
 from core.memory_types import TOKEN_TYPES
 
-# A weight and its two moments, in fp32: of a bank (`core.memory.table.Rows`), or in a checkpoint.
-BYTES_A_PARAMETER = 12
 # Where a container's limit stands (cgroup version 2); the word "max" is no limit.
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -51,7 +49,7 @@ def check_bank_fits(config: RunConfig, runtime: Runtime) -> None:
         needed, held, where = bank_disk_bytes(config), free_bytes(runtime.results), "the disk"
     else:
         where = "cpu" if runtime.bank == "host" else runtime.device
-        needed = count_parameters(config).bank * BYTES_A_PARAMETER
+        needed = count_parameters(config).bank * bank_bytes_per_parameter(config)
         held = memory_bytes(where)
     if needed > held:
         raise InputError(

@@ -1,6 +1,6 @@
 """The memory section of a config."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -29,7 +29,7 @@ def fields_of(memory_type: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return token.fields, (*token.fields, *token.optional, *SHARED_FIELDS)
     # A generic block is one for all: it has no bank to size and nothing to mix with.
     own = ("block",) if memory_type == GENERIC else ("bank", "generic_mix")
-    return (), ("widths", "fetched", "shape", *own, *SHARED_FIELDS)
+    return (), ("widths", "fetched", "shape", *own, "weights", "moments", *SHARED_FIELDS)
 
 
 class MemoryConfig(Section):
@@ -57,6 +57,10 @@ class MemoryConfig(Section):
     # share of the training rows that use one generic block of the fetched size instead of their
     # own; arXiv 2510.02375 has 1/17
     generic_mix: Annotated[float, BeforeValidator(fraction), Field(ge=0, lt=1)] = 0.0
+    # how the bank keeps blocks and their moments between steps, which compute in fp32; bf16 is
+    # rounded stochastically and has no fp32 master (core/memory/row_format.py)
+    weights: Literal["fp32", "bf16"] = "fp32"
+    moments: Literal["fp32", "bf16"] = "fp32"
     # of types that tokens address; `core/memory_types.py` says which type reads which
     keys: Count | None = None  # half keys of a product key: keys^2 slots
     heads: Count | None = None  # queries a token (pkm), hashes an n-gram (ngram)

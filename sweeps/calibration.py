@@ -18,14 +18,18 @@ def kept_rate(found: list[Standing], store: Store) -> float | None:
     return _read(_path(store)).get(_kind(config)) if config else None
 
 
-def calibrate(found: list[Standing], store: Store) -> None:
-    """Train the middle run for some seconds, if no run of its kind was; keep the speed."""
+def calibrate(found: list[Standing], store: Store, bank: str) -> None:
+    """Train the middle run for some seconds, if no run of its kind was; keep the speed.
+
+    Its `bank` lies where the runs have theirs: it may be larger than memory.
+    """
     config, path = _middle(found), _path(store)
     if config is None or _kind(config) in (rates := _read(path)):
         return
     from core.calibrate import measure_rate  # torch: seconds
 
-    rates[_kind(config)] = measure_rate(config, Runtime(results=store.results))
+    runtime = Runtime.model_validate({"results": store.results, "bank": bank})
+    rates[_kind(config)] = measure_rate(config, runtime)
     write_text(path, json.dumps(rates))
 
 

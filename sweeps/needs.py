@@ -3,15 +3,9 @@
 import os
 from collections.abc import Sequence
 
-from core.accounting import bank_disk_bytes, count_parameters
+from core.accounting import BYTES, bank_bytes_per_parameter, bank_disk_bytes, count_parameters
 from core.config import RunConfig, Runtime
-from core.device import (
-    BYTES_A_PARAMETER,
-    check_bank_place,
-    check_processes,
-    free_bytes,
-    memory_bytes,
-)
+from core.device import check_bank_place, check_processes, free_bytes, memory_bytes
 from core.errors import InputError
 from sweeps.grid import Grid, Trial
 from sweeps.store import Store
@@ -20,16 +14,18 @@ from sweeps.store import Store
 PROCESS = 1_900_000_000  # a worker at its largest over ten small runs: torch 2.13 on a CPU
 DENSE = 16  # a parameter of the anchor: weight, gradient and two moments in fp32
 WEIGHT = 4
+MOMENTS = 8
 CHECKPOINTS = 3  # the two that are kept, and the next one while it is written
-ON_THE_WAY = 3  # copies of fetched rows of a bank on disk: in use, read ahead, being written
+ON_THE_WAY = 2  # copies of fetched rows of a bank on disk: read ahead, being written
 FILES = 50_000  # curve, config and record of a run
 
 
 def memory_needed(config: RunConfig, bank: str = "device") -> int:
     """Bytes of a worker that trains the run: state, fetched rows with gradients, activations."""
     counts, train = count_parameters(config), config.train
-    held = 0 if bank == "disk" else BYTES_A_PARAMETER * counts.bank
-    row = 2 * WEIGHT + (ON_THE_WAY * BYTES_A_PARAMETER if bank == "disk" else 0)
+    kept = bank_bytes_per_parameter(config)
+    held = 0 if bank == "disk" else kept * counts.bank
+    row = 2 * WEIGHT + (WEIGHT + MOMENTS + ON_THE_WAY * kept if bank == "disk" else 0)
     rows = row * min(counts.bank, counts.fetched * train.batch_size)
     return PROCESS + DENSE * (counts.anchor + counts.embed) + held + rows + _activations(config)
 
@@ -48,9 +44,11 @@ def disk_needed(config: RunConfig, bank: str = "device") -> int:
     with what its rows held at each checkpoint.
     """
     counts = count_parameters(config)
-    rows = bank_disk_bytes(config) if bank == "disk" else 0
-    saved = counts.total - (counts.bank if bank == "disk" else 0)
-    return saved * (CHECKPOINTS * BYTES_A_PARAMETER + WEIGHT) + (1 + CHECKPOINTS) * rows + FILES
+    dense = (counts.anchor + counts.embed) * (CHECKPOINTS * (WEIGHT + MOMENTS) + WEIGHT)
+    if bank == "disk":
+        return dense + (1 + CHECKPOINTS) * bank_disk_bytes(config) + FILES
+    kept = CHECKPOINTS * bank_bytes_per_parameter(config) + BYTES[config.memory.weights]
+    return dense + counts.bank * kept + FILES
 
 
 def refuse_what_cannot_fit(

@@ -13,6 +13,7 @@ from typing import Any
 from core.accounting import (
     bytes_per_prompt,
     count_parameters,
+    full_bank_disk_bytes,
     tokens_per_block_parameter,
     training_flops_per_token,
 )
@@ -51,7 +52,7 @@ def describe_plan(
     """
     found = standings(grid, store)
     if measure and not any(s.record for s in found):
-        calibrate(found, store)
+        calibrate(found, store, bank)
     seconds, basis = estimate(found, os.cpu_count() or 1, kept_rate(found, store))
     return {
         "grid": grid.name,
@@ -116,6 +117,7 @@ def _run_plan(standing: Standing, bank: str) -> dict[str, Any]:
         "train_flops": training_flops_per_token(config) * config.train.tokens,
         "memory_bytes": memory_needed(config, bank),
         "disk_bytes": disk_needed(config, bank),
+        "full_bank_disk_bytes": full_bank_disk_bytes(config) if bank == "disk" else 0,
         "tokens_per_block_parameter": [None if math.isnan(v) else v for v in per_level],
     }
 
@@ -134,9 +136,19 @@ def show_plan(described: dict[str, Any]) -> str:
             *(_show_tree(tree) for tree in described["trees"]),
             text_table(PLAN_HEADER, [_plan_row(run) for run in runs]),
             sums,
+            *_show_full_bank(runs),
             show_left(described),
         ]
     )
+
+
+def _show_full_bank(runs: list[dict[str, Any]]) -> list[str]:
+    """What the largest bank on disk grows to; its run may end before it reaches every block."""
+    largest = max(runs, key=lambda run: int(run["full_bank_disk_bytes"]))
+    if not largest["full_bank_disk_bytes"]:
+        return []
+    full = gibibytes(largest["full_bank_disk_bytes"])
+    return [f"{largest['name']}: once every block is trained its bank takes {full} of disk"]
 
 
 def _plan_row(run: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ whatever the size of the bank, and a row that was not fetched does not move: no 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,15 +17,16 @@ from torch import Tensor
 from core import parallel
 from core.memory.base import Attached, BlockMemory, per_layer
 from core.memory.disk import DiskTable
-from core.memory.table import DistantTable, Draw, ResidentTable, Rows, Table
+from core.memory.row_format import FP32, RowFormat, Rows
+from core.memory.table import DistantTable, Draw, ResidentTable, Table
 
 
 @dataclass
 class Fetch:
     """The distinct rows of one batch at one level.
 
-    ids [u] row numbers, ascending · kept: the rows with their moments, whose weights are leaves
-    with gradient · index [b] row of each document
+    ids [u] row numbers, ascending · kept: the rows with their moments in fp32, whose weights are
+    leaves with gradient · index [b] row of each document
     """
 
     table: Table
@@ -39,8 +40,9 @@ class Fetch:
         return self.kept.weights
 
     def put(self, rows: Rows) -> None:
-        """Back to the table."""
-        self.table.write(self.ids, rows.to(self.table.device))
+        """Back to the table, as it keeps them."""
+        kept = self.table.format.round(self.ids, rows)
+        self.table.write(self.ids, kept.to(self.table.device))
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,15 @@ class BankPlace:
     device: str = "cpu"
     folder: Path | None = None
 
-    def create(self, level: int, n: int, shape: tuple[int, ...], draw: Draw) -> Table:
+    def create(
+        self, level: int, n: int, shape: tuple[int, ...], draw: Draw, row_format: RowFormat
+    ) -> Table:
         """The table of a level, of `n` blocks."""
         if not parallel.first():
             return DistantTable(shape)
         if self.folder:
-            return DiskTable(self.folder / f"level{level}", n, shape, draw)
-        return ResidentTable.drawn(n, shape, draw).to(self.device)
+            return DiskTable(self.folder / f"level{level}", n, shape, draw, row_format)
+        return ResidentTable.drawn(n, shape, draw, row_format).to(self.device)
 
 
 class Bank:
@@ -72,13 +76,15 @@ class Bank:
         widths: Sequence[int],
         seed: int,
         place: BankPlace = BankPlace(),
+        row_format: RowFormat = FP32,
     ) -> None:
         self.memory = memory
         self.tables: dict[int, Table] = {}
         for level, (n, width) in enumerate(zip(clusters, widths, strict=True)):
             if width:
                 shape, draw = memory.shape(width), partial(draw_block, memory, (seed, level))
-                self.tables[level] = place.create(level, n, shape, draw)
+                own = replace(row_format, seed=(seed, level))
+                self.tables[level] = place.create(level, n, shape, draw, own)
 
     def fetch(self, path_bl: Tensor) -> list[Fetch]:
         """The rows on the paths [b, levels] of a batch, as leaves of the graph."""
@@ -86,7 +92,7 @@ class Bank:
         for level, table in self.tables.items():
             ids, index = torch.unique(path_bl[:, level], return_inverse=True)
             ids = ids.to(table.device)
-            kept = table.read(ids).to(path_bl.device)
+            kept = table.read(ids).to(path_bl.device).wide()
             parallel.copy_first(kept.weights)
             kept.weights.requires_grad_()
             fetches.append(Fetch(table, ids, kept, index))

@@ -21,18 +21,20 @@ import torch
 from torch import Tensor
 
 from core.memory.journal import Ids, Journal, Records
-from core.memory.table import Draw, Rows, Table
-
-PARTS = ("weights", "first", "second")  # fp32 each
+from core.memory.row_format import RowFormat, Rows
+from core.memory.table import Draw, Table, initial
 
 
 class DiskTable(Table):
     """`n` rows in `folder`."""
 
-    def __init__(self, folder: Path, n: int, shape: tuple[int, ...], draw: Draw) -> None:
+    def __init__(
+        self, folder: Path, n: int, shape: tuple[int, ...], draw: Draw, row_format: RowFormat
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.shape, self.draw = shape, draw
-        values = [(name, np.float32, (prod(shape),)) for name in PARTS]
+        self.shape, self.draw, self.format = shape, draw, row_format
+        parts = row_format.parts.items()
+        values = [(name, np.uint8, (prod(shape) * dtype.itemsize,)) for name, dtype in parts]
         self.record = np.dtype([("steps", np.int64), *values])
         self.file = os.open(folder / "rows", os.O_RDWR | os.O_CREAT, 0o644)
         weakref.finalize(self, os.close, self.file)  # a worker trains one run after the other
@@ -50,7 +52,10 @@ class DiskTable(Table):
         if records is None:
             self._finish_writing()
             records = self.worker.submit(self._load, ids).result()
-        return Rows(*(torch.from_numpy(records[name].copy()) for name in (*PARTS, "steps")))
+        parts = {**self.format.parts, "steps": torch.int64}
+        return Rows(
+            **{name: torch.from_numpy(records[name].copy()).view(x) for name, x in parts.items()}
+        )
 
     def read_ahead(self, ids_b: Tensor) -> None:
         ids = ids_b.unique().cpu().numpy()
@@ -60,8 +65,9 @@ class DiskTable(Table):
         """Begin to write. Raises what went wrong in the writing before."""
         self._finish_writing()
         ids, records = ids_u.numpy(), np.empty(len(ids_u), self.record)
-        for name, part in vars(rows).items():
-            records[name] = part.numpy()
+        records["steps"] = rows.steps.numpy()
+        for name in self.format.parts:
+            records[name] = getattr(rows, name).view(torch.uint8).numpy()
         self.written = ids, records
         self.writing = self.worker.submit(self._store, ids, records)
 
@@ -97,8 +103,8 @@ class DiskTable(Table):
     def _load(self, ids: Ids) -> Records:
         records = self._raw(ids)
         for i in np.flatnonzero(records["steps"] == 0).tolist():
-            block = torch.from_numpy(records["weights"][i]).view(1, *self.shape)
-            self.draw(int(ids[i]), block)
+            weights = initial(self.draw, int(ids[i]), self.shape).to(self.format.weights)
+            records["weights"][i] = weights.view(torch.uint8).numpy()
         return records
 
     def _store(self, ids: Ids, records: Records) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from core.memory.bank import Fetch
-from core.memory.table import Rows
+from core.memory.row_format import Rows
 
 EPSILON = 1e-8
 

@@ -2,36 +2,32 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from math import prod
 
 import torch
 from torch import Tensor
 
+from core.memory.row_format import FP32, RowFormat, Rows
+
 # Fills the block [1, *shape] of a number with its initial values.
 Draw = Callable[[int, Tensor], None]
 
 
-@dataclass
-class Rows:
-    """Some rows of a table, as copies.
-
-    weights, first, second [u, size] with AdamW's moments · steps [u] updates that a row has had
-    """
-
-    weights: Tensor
-    first: Tensor
-    second: Tensor
-    steps: Tensor
-
-    def to(self, device: torch.device) -> "Rows":
-        return Rows(*(getattr(self, field.name).to(device) for field in fields(self)))
+def initial(draw: Draw, number: int, shape: tuple[int, ...]) -> Tensor:
+    """The initial values [size] of a row, in fp32."""
+    block = torch.empty(1, *shape)
+    draw(number, block)
+    return block.flatten()
 
 
 class Table(ABC):
-    """Rows by number; `shape` is that of one block, whose row is flat."""
+    """Rows by number, given and taken as its format keeps them.
+
+    `shape` is that of one block, whose row is flat.
+    """
 
     shape: tuple[int, ...]
+    format: RowFormat
 
     @property
     def device(self) -> torch.device:
@@ -65,17 +61,22 @@ class Table(ABC):
 class ResidentTable(Table):
     """All rows in memory, on one device: rows, first, second [n, size], steps [n]."""
 
-    def __init__(self, rows: Tensor, shape: tuple[int, ...]) -> None:
-        self.shape, self.rows = shape, rows
-        self.first, self.second = torch.zeros_like(rows), torch.zeros_like(rows)
+    def __init__(self, rows: Tensor, shape: tuple[int, ...], row_format: RowFormat = FP32) -> None:
+        self.shape, self.format = shape, row_format
+        self.rows = rows.to(row_format.weights)
+        self.first, self.second = (
+            torch.zeros_like(rows, dtype=row_format.moments) for _ in range(2)
+        )
         self.steps = torch.zeros(len(rows), dtype=torch.int64)
 
     @classmethod
-    def drawn(cls, n: int, shape: tuple[int, ...], draw: Draw) -> "ResidentTable":
-        rows = torch.empty(n, prod(shape))
+    def drawn(
+        cls, n: int, shape: tuple[int, ...], draw: Draw, row_format: RowFormat
+    ) -> "ResidentTable":
+        rows = torch.empty(n, prod(shape), dtype=row_format.weights)
         for number, row in enumerate(rows):
-            draw(number, row.view(1, *shape))
-        return cls(rows, shape)
+            row.copy_(initial(draw, number, shape))
+        return cls(rows, shape, row_format)
 
     @property
     def device(self) -> torch.device:
@@ -111,7 +112,7 @@ class DistantTable(Table):
     """The rows lie with another process: it reads them, sends them and writes them."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
+        self.shape, self.format = shape, FP32
 
     def read(self, ids_u: Tensor) -> Rows:
         """Room for the weights, and no moments."""

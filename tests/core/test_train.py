@@ -24,6 +24,7 @@ ARMS = {
     "none": {},
     "generic": {"type": "generic", "widths": [3, 2], "weight_decay": 0.01},
     "ffn": {"type": "ffn", "widths": [3, 2], "lr": 5e-3},
+    "rounded": {"type": "ffn", "widths": [3, 2], "weights": "bf16", "moments": "bf16"},
     "mix": {"type": "ffn", "widths": [4, 2], "generic_mix": 0.3, "placement": "late-1"},
     "kv": {"type": "kv", "widths": [3, 2]},
     "lora-qk": {"type": "lora-qk", "widths": [2, 1]},
@@ -181,23 +182,31 @@ def test_untouched_blocks_end_as_they_began(
 
 
 @pytest.mark.parametrize("place", ["host", "disk"])
+@pytest.mark.parametrize(
+    "kept", [("fp32", "fp32"), ("bf16", "fp32"), ("fp32", "bf16"), ("bf16",) * 2]
+)
 def test_where_the_bank_lies_changes_no_bit(
-    make_config: Callable[..., RunConfig], dataset: Dataset, tmp_path: Path, place: str
+    make_config: Callable[..., RunConfig],
+    dataset: Dataset,
+    tmp_path: Path,
+    place: str,
+    kept: tuple[str, str],
 ) -> None:
     """Killed, its last checkpoint damaged, resumed: the record of the run in memory."""
-    config = make_config(memory=ARMS["ffn"], train={"tokens": 1280})
-    memory = run(config, dataset, tmp_path / "memory")
+    memory = ARMS["ffn"] | dict(zip(("weights", "moments"), kept, strict=True))
+    config = make_config(memory=memory, train={"tokens": 1280})
+    expected = run(config, dataset, tmp_path / "memory")
     folder = tmp_path / "other"
     with pytest.raises(Killed):
         run(config, dataset, folder, kill_at=8, every=0.0, bank=place)
     newest = max((folder / "checkpoints").glob("step-*"))
     (newest / "state.json").write_text("{}")
     other = run(config, dataset, folder, every=0.0, bank=place)
-    assert comparable(other) == comparable(memory)
+    assert comparable(other) == comparable(expected)
     paths = torch.from_numpy(dataset.test.path_document_nl.astype(np.int64))
     one, two = (load_run(f).fetch(paths) for f in (tmp_path / "memory", folder))
-    for expected, found in zip(one, two, strict=True):
-        assert torch.equal(expected.rows, found.rows)
+    for in_memory, elsewhere in zip(one, two, strict=True):
+        assert torch.equal(in_memory.rows, elsewhere.rows)
 
 
 def test_a_generic_mix_trains_its_block_on_its_share_of_rows(

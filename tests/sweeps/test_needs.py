@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from core.accounting import count_parameters
-from core.config import RunConfig, parse_config
+from core.config import RunConfig, Runtime, parse_config
 from core.errors import InputError
 from sweeps.__main__ import main
 from sweeps.grid import Grid, load_grid
@@ -14,6 +14,17 @@ from sweeps.needs import disk_needed, memory_needed, refuse_what_cannot_fit, res
 from sweeps.store import Store
 
 GIBIBYTE = 2**30
+PAPER = """\
+# Does the largest bank of arXiv 2510.02375 fit?
+base:
+  anchor: {{layers: 5, d_model: 128, heads: 4, head_dim: 32, ffn: 336}}
+  tree: {{branching: [16, 16, 16, 10]}}
+  memory: {{type: ffn, widths: [243, 243, 243, 243], moments: {moments}}}
+  train: {{tokens: {tokens}}}
+arms:
+  ffn: {{}}
+seeds: [0]
+"""
 
 
 @pytest.fixture
@@ -47,6 +58,49 @@ def test_a_bank_on_disk_takes_memory_for_what_is_fetched_and_disk_for_what_is_tr
     rows = disk_needed(wide, "disk") - disk_needed(none, "disk")
     assert rows == (1 + 3) * 256 * (8 + 12 * count_parameters(wide).fetched)
     assert disk_needed(none, "disk") == disk_needed(none)
+
+
+def test_a_bank_larger_than_the_disk_is_refused_for_a_full_pass_alone(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The paper's 21.1e9 parameters in rows of 0.47e6: the file is sparse, so a short run needs
+    what it reaches; in memory it is refused at any length.
+    """
+    calibrated: list[Runtime] = []
+
+    def measure_rate(config: RunConfig, runtime: Runtime) -> float:
+        calibrated.append(runtime)
+        return 1e10
+
+    monkeypatch.setattr("core.calibrate.measure_rate", measure_rate)
+    monkeypatch.setattr("sweeps.needs.free_bytes", lambda folder: 50 * GIBIBYTE)
+    monkeypatch.setattr("sweeps.needs.memory_bytes", lambda device: 24 * GIBIBYTE)
+    grid = tmp_path / "paper.yaml"
+    grid.write_text(PAPER.format(tokens="1e5", moments="fp32"))
+    options = ["--results", str(tmp_path / "results")]
+    assert main(["dry-run", str(grid), *options, "--bank", "disk"]) == 0
+    said = capsys.readouterr().out
+    assert "once every block is trained its bank takes 236.4 GiB of disk" in said
+    assert "21.1G" in said and calibrated[0].bank == "disk"
+    planned = load_grid(str(grid)).trials[0].config
+    assert memory_needed(planned, "disk") < 4 * GIBIBYTE
+    assert main(["dry-run", str(grid), *options]) == 2
+    assert "needs about 238.6 GiB of memory" in capsys.readouterr().err
+    grid.write_text(PAPER.format(tokens="1e7", moments="bf16"))
+    assert main(["dry-run", str(grid), *options, "--bank", "disk"]) == 2
+    assert "need about 630.3 GiB of disk" in capsys.readouterr().err
+
+
+def test_bf16_halves_what_a_bank_takes() -> None:
+    memory = {"type": "ffn", "widths": [0, 8]}
+    wide, narrow = (
+        config(memory=memory | {"weights": kept, "moments": kept}) for kept in ("fp32", "bf16")
+    )
+    bank = count_parameters(wide).bank
+    assert memory_needed(wide) - memory_needed(narrow) == 6 * bank
+    assert disk_needed(wide) - disk_needed(narrow) == (3 * 6 + 2) * bank
+    held = [disk_needed(c, "disk") - disk_needed(config(), "disk") for c in (wide, narrow)]
+    assert held[0] - held[1] == (1 + 3) * 6 * bank
 
 
 def test_a_memory_without_blocks_does_not_go_to_disk(

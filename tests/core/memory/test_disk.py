@@ -15,20 +15,21 @@ from core.memory.bank import Bank, BankPlace
 from core.memory.disk import DiskTable
 from core.memory.ffn import FFNMemory
 from core.memory.optimizer import RowAdamW
-from core.memory.table import Rows
+from core.memory.row_format import RowFormat, Rows
 
 ANCHOR = AnchorConfig(layers=1, d_model=4, heads=1, head_dim=2, ffn=3)
 N = 6
 Batches = list[set[int]]
 
 
-def make_bank(folder: Path | None) -> Bank:
-    return Bank(FFNMemory((0,), ANCHOR), (3, 9), (2, 1), seed=0, place=BankPlace(folder=folder))
+def make_bank(folder: Path | None, row_format: RowFormat) -> Bank:
+    memory = FFNMemory((0,), ANCHOR)
+    return Bank(memory, (3, 9), (2, 1), 0, BankPlace(folder=folder), row_format)
 
 
 def new_table(folder: Path) -> DiskTable:
     """Rows of two values; row i begins as (i, i)."""
-    return DiskTable(folder, N, (1, 2), lambda number, block: block.fill_(number))
+    return DiskTable(folder, N, (1, 2), lambda number, block: block.fill_(number), RowFormat())
 
 
 def train(table: DiskTable, ids: set[int], ahead: set[int] | None = None) -> None:
@@ -45,9 +46,14 @@ def contents(table: DiskTable) -> dict[str, list[float]]:
     return {name: part.tolist() for name, part in vars(rows).items()}
 
 
-def test_training_is_that_of_a_bank_in_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("moments", [torch.float32, torch.bfloat16])
+def test_training_is_that_of_a_bank_in_memory(
+    tmp_path: Path, weights: torch.dtype, moments: torch.dtype
+) -> None:
     """To the bit, with the next batch read ahead, rows in common and rows never met before."""
-    memory, disk = make_bank(None), make_bank(tmp_path)
+    row_format = RowFormat(weights, moments)
+    memory, disk = make_bank(None, row_format), make_bank(tmp_path, row_format)
     optimizer = RowAdamW(0.9, 0.95, weight_decay=0.1, clip=1.0)
     disk.roll_back(0)
     draw = np.random.default_rng(0)
@@ -86,7 +92,7 @@ def test_a_table_that_is_done_with_holds_no_file(tmp_path: Path) -> None:
 
 
 def test_rows_that_were_not_trained_take_no_room(tmp_path: Path) -> None:
-    table = DiskTable(tmp_path, 10_000, (1, 1024), lambda number, block: block.fill_(1))
+    table = DiskTable(tmp_path, 10_000, (1, 1024), lambda _, block: block.fill_(1), RowFormat())
     table.roll_back(0)
     train_one = torch.tensor([5000])
     table.write(train_one, table.read(train_one))
