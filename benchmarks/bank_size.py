@@ -83,12 +83,13 @@ def trainer(storage: str, size: float, folder: Path) -> Trainer:
     return own
 
 
-def run_config(blocks: int) -> RunConfig:
+def run_config(blocks: int, **memory: object) -> RunConfig:
+    """Of one level; `memory` is what differs from blocks of width 4."""
     anchor = {"layers": 5, "d_model": 128, "heads": 4, "head_dim": 32, "ffn": 336}
     values = {
         "anchor": anchor,
         "tree": {"branching": [blocks]},
-        "memory": {"type": "ffn", "widths": [4], "lr": 1e-3},
+        "memory": {"type": "ffn", "widths": [4], "lr": 1e-3, **memory},
         "train": {"batch_size": ROWS, "tokens": 10**7},
     }
     return parse_config(values, "benchmark")
