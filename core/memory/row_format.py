@@ -3,7 +3,7 @@
 A step computes in fp32 whatever a table keeps, and rounds what it puts back. To the nearest, bf16
 would lose every update below 1/512 of its weight, and a second moment could not decay;
 stochastically they arrive in the mean. Sources: weights arXiv 2010.06192, moments in bf16
-arXiv 2412.19437, sec. 3.3.2.
+arXiv 2412.19437, sec. 3.3.3.
 """
 
 from dataclasses import dataclass, fields, replace
