@@ -5,7 +5,8 @@ Notable:
 - QK-norm with one gain over all heads (the parameter counts of arXiv 2510.02375 imply it)
 - documents packed in one row do not see each other
 - fp32 weights; products in the precision of the run
-- attention as plain products: on CPUs with bf16 units four times faster than the fused call
+- attention in plain products, on CPUs with bf16 units four times faster than torch's fused call,
+  or in that call: a sweep measures which
 
 Shape letters: b batch, t time, d model, h heads, k head dim, f FFN, v vocabulary.
 """
@@ -21,8 +22,7 @@ from torch import Tensor, nn
 from core.config import AnchorConfig
 from core.memory.base import Attached
 from core.past import NO_PAST, Past
-
-EPSILON = 1e-6  # of RMSNorm
+from core.pointwise import RMSNorm, swiglu
 
 
 class Linear(nn.Module):
@@ -37,28 +37,25 @@ class Linear(nn.Module):
         return F.linear(x, self.weight.to(x.dtype))
 
 
-class RMSNorm(nn.Module):
-    def __init__(self, d: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(d))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, x.shape[-1:], self.gain.to(x.dtype), EPSILON)
-
-
 class Positions(NamedTuple):
     """What attention knows of where tokens stand: the same in every layer."""
 
     mask_b1tt: Tensor
     rotation: tuple[Tensor, Tensor]
+    fused: bool  # attention in torch's one call, not in plain products
 
     @classmethod
     def of(
-        cls, segments_bt: Tensor, config: AnchorConfig, dtype: torch.dtype, past: int = 0
+        cls,
+        segments_bt: Tensor,
+        config: AnchorConfig,
+        dtype: torch.dtype,
+        past: int = 0,
+        fused: bool = False,
     ) -> "Positions":
         """Of packed documents [b, t], for the tokens behind the first `past`."""
         rotation = rotary(segments_bt.shape[1], config, dtype, segments_bt.device, past)
-        return cls(attention_mask(segments_bt, dtype, past), rotation)
+        return cls(attention_mask(segments_bt, dtype, past), rotation, fused)
 
 
 class Attention(nn.Module):
@@ -75,16 +72,29 @@ class Attention(nn.Module):
     ) -> Tensor:
         q, k, v = memory.project("qkv", x_btd, self.qkv(x_btd)).chunk(3, dim=-1)
         q_bhtk, k_bhtk = self._split(self.q_norm(q)), self._split(self.k_norm(k))
-        rotated_bhtk = rotate(q_bhtk, positions.rotation) * self.head_dim**-0.5
+        scaled_bhtk = rotate(q_bhtk, positions.rotation).mul_(self.head_dim**-0.5)
         keys_bhtk = past.join("keys", rotate(k_bhtk, positions.rotation))
-        scores_bhtt = rotated_bhtk @ keys_bhtk.transpose(-1, -2) + positions.mask_b1tt
         values_bhtk = past.join("values", self._split(v))
-        mixed_bhtk = memory.mix(q_bhtk, scores_bhtt.softmax(-1) @ values_bhtk)
+        attend = fused_attention if positions.fused else attention
+        mixed_bhtk = attend(scaled_bhtk, keys_bhtk, values_bhtk, positions.mask_b1tt)
+        mixed_bhtk = memory.mix(q_bhtk, mixed_bhtk)
         mixed_btw = mixed_bhtk.transpose(1, 2).flatten(2)
         return memory.project("out", mixed_btw, self.out(mixed_btw))
 
     def _split(self, x_btw: Tensor) -> Tensor:
-        return x_btw.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+        return x_btw.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2).contiguous()
+
+
+def attention(q_bhtk: Tensor, k_bhtk: Tensor, v_bhtk: Tensor, mask_b1tt: Tensor) -> Tensor:
+    """Values mixed by the softmax of scaled queries' scores, in plain products."""
+    scores_bhtt = q_bhtk @ k_bhtk.transpose(-1, -2)
+    scores_bhtt += mask_b1tt
+    return scores_bhtt.softmax(-1) @ v_bhtk
+
+
+def fused_attention(q_bhtk: Tensor, k_bhtk: Tensor, v_bhtk: Tensor, mask_b1tt: Tensor) -> Tensor:
+    """The same in torch's one call."""
+    return F.scaled_dot_product_attention(q_bhtk, k_bhtk, v_bhtk, attn_mask=mask_b1tt, scale=1.0)
 
 
 class FFN(nn.Module):
@@ -96,8 +106,7 @@ class FFN(nn.Module):
         self.down = Linear(config.ffn, config.d_model, scale=1 / math.sqrt(2 * config.layers))
 
     def forward(self, x: Tensor, memory: Attached) -> Tensor:
-        gate, up = memory.project("gate_up", x, self.gate_up(x)).chunk(2, dim=-1)
-        inner = F.silu(gate) * up
+        inner = swiglu(memory.project("gate_up", x, self.gate_up(x)))
         return memory.project("down", inner, self.down(inner))
 
 
@@ -138,6 +147,7 @@ class Anchor(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.d_model)
         self.bare, self.whole = (Attached(),) * config.layers, (NO_PAST,) * config.layers
+        self.fused = False  # attention
         self.head = None if config.tied else nn.Parameter(torch.empty(vocab_size, config.d_model))
         self._initialise(torch.Generator().manual_seed(seed))
         for layer in without_ffn:
@@ -165,7 +175,7 @@ class Anchor(nn.Module):
         """
         pasts = pasts or self.whole
         x_btd = F.embedding(tokens_bt[:, pasts[0].length :], self.embedding).to(dtype)
-        positions = Positions.of(segments_bt, self.config, dtype, pasts[0].length)
+        positions = Positions.of(segments_bt, self.config, dtype, pasts[0].length, self.fused)
         for layer, attached, past in zip(self.layers, memory or self.bare, pasts, strict=True):
             x_btd = layer(x_btd, positions, attached, past)
         return self.norm(x_btd)
@@ -197,19 +207,19 @@ def attention_mask(segments_bt: Tensor, dtype: torch.dtype, past: int = 0) -> Te
 def rotary(
     t: int, config: AnchorConfig, dtype: torch.dtype, device: torch.device, past: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [t - past, k] of RoPE at positions `past` to t, half-split layout.
+    """Cosines and signed sines [t - past, k] of RoPE at positions `past` to t, half-split layout.
 
     Source: arXiv 2104.09864.
     """
     half = config.head_dim // 2
     pair_k = torch.arange(half, dtype=torch.float64, device=device)
     position_t = torch.arange(past, t, dtype=torch.float64, device=device)
-    angle_tk = torch.outer(position_t, config.rope_base ** (-pair_k / half)).repeat(1, 2)
-    return angle_tk.cos().to(dtype), angle_tk.sin().to(dtype)
+    angle_tk = torch.outer(position_t, config.rope_base ** (-pair_k / half))
+    cos_tk, sin_tk = angle_tk.cos().to(dtype), angle_tk.sin().to(dtype)
+    return cos_tk.repeat(1, 2), torch.cat((-sin_tk, sin_tk), dim=-1)
 
 
 def rotate(x_bhtk: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate each pair (i, i + k/2) by its position's angle."""
     cos_tk, sin_tk = rotation
-    first, second = x_bhtk.chunk(2, dim=-1)
-    return x_bhtk * cos_tk + torch.cat((-second, first), dim=-1) * sin_tk
+    return torch.addcmul(x_bhtk * cos_tk, x_bhtk.roll(x_bhtk.shape[-1] // 2, -1), sin_tk)

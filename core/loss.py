@@ -3,10 +3,9 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 256  # rows at once: their scores stay in cache
+CHUNK = 512  # rows at once: one buffer, which the cache keeps, holds their scores
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -16,13 +15,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_hidden_nd = torch.empty_like(hidden_nd)
         grad_head_vd = torch.zeros_like(head_vd)
         total = hidden_nd.new_zeros((), dtype=torch.float32)
+        scores_nv = hidden_nd.new_empty(min(CHUNK, len(hidden_nd)), len(head_vd))
         for start in range(0, len(hidden_nd), CHUNK):
             rows = slice(start, start + CHUNK)
-            p_nv = F.linear(hidden_nd[rows], weight_vd).softmax(-1)
-            target_n1 = target_n[rows, None]
-            p_target_n1 = p_nv.gather(1, target_n1)
-            total -= p_target_n1.float().log().sum()
-            p_nv.scatter_(1, target_n1, p_target_n1 - 1)
+            p_nv = scores_nv[: len(hidden_nd[rows])]
+            torch.mm(hidden_nd[rows], weight_vd.t(), out=p_nv)
+            torch.softmax(p_nv, -1, out=p_nv)
+            at_target = torch.arange(len(p_nv), device=p_nv.device), target_n[rows]
+            p_target_n = p_nv[at_target]
+            total -= p_target_n.float().log().sum()
+            p_nv[at_target] = p_target_n - 1  # scatter_ would copy all scores twice
             torch.mm(p_nv, weight_vd, out=grad_hidden_nd[rows])
             grad_head_vd += p_nv.t() @ hidden_nd[rows]
         ctx.save_for_backward(grad_hidden_nd, grad_head_vd)

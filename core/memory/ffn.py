@@ -7,11 +7,11 @@ contributions add. Source: arXiv 2510.02375, sec. 2.2. M3 starts at zero, so the
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from core.anchor import truncated_normal
 from core.memory.base import Attached, BlockMemory
+from core.pointwise import swiglu
 
 
 class AttachedFFN(Attached):
@@ -27,8 +27,7 @@ class AttachedFFN(Attached):
 
     def added(self, normed_btd: Tensor) -> Tensor:
         """M3 (SiLU(M1 x) * M2 x) of the normed input."""
-        gate_btr, up_btr = (normed_btd @ self.gate_up_bwd.transpose(-1, -2)).chunk(2, dim=-1)
-        return (F.silu(gate_btr) * up_btr) @ self.down_brd
+        return swiglu(normed_btd @ self.gate_up_bwd.transpose(-1, -2)) @ self.down_brd
 
     @property
     def mergeable(self) -> bool:

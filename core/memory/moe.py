@@ -22,6 +22,7 @@ from core.memory.base import Attached
 from core.memory.tokens import TokenMemory
 from core.memory_config import MemoryConfig
 from core.past import Past
+from core.pointwise import swiglu
 
 BALANCE = 0.01
 
@@ -67,8 +68,8 @@ class ExpertLayer(nn.Module):
         return p_ne.shape[1] * (share_e * parallel.mean(p_ne)).sum()
 
     def _expert(self, expert: int, x_nd: Tensor) -> Tensor:
-        gate, up = (x_nd @ self.gate_up_edf[expert].to(x_nd.dtype)).chunk(2, dim=-1)
-        return (F.silu(gate) * up) @ self.down_efd[expert].to(x_nd.dtype)
+        inner_nf = swiglu(x_nd @ self.gate_up_edf[expert].to(x_nd.dtype))
+        return inner_nf @ self.down_efd[expert].to(x_nd.dtype)
 
 
 class AttachedExperts(Attached):

@@ -17,12 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.anchor import Linear, RMSNorm, truncated_normal
+from core.anchor import Linear, truncated_normal
 from core.memory.base import Attached
 from core.memory.table import ResidentTable
 from core.memory.tokens import TokenMemory
 from core.memory_types import CONVOLUTION, NGRAMS, table_rows
 from core.past import Past
+from core.pointwise import RMSNorm
 
 DILATION = 3
 HASH_BITS = 31  # of a multiplier: times a 16-bit token it stays within int64

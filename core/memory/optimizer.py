@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from core.kernels import adamw_rows
 from core.memory.bank import Fetch
 from core.memory.row_format import Rows
 
@@ -30,7 +31,21 @@ class RowAdamW:
             self._update(fetch, fetch.rows.grad, lr)
 
     def _update(self, fetch: Fetch, gradient: Tensor, lr: float) -> None:
-        kept = fetch.kept
+        update = self._in_place if gradient.device.type == "cpu" else self._by_passes
+        fetch.put(update(fetch.kept, gradient, lr))
+
+    def _in_place(self, kept: Rows, gradient: Tensor, lr: float) -> Rows:
+        adamw_rows(
+            kept.weights.detach().numpy(),
+            gradient.numpy(),
+            kept.first.numpy(),
+            kept.second.numpy(),
+            kept.steps.numpy(),
+            (lr, self.beta1, self.beta2, self.weight_decay, self.clip, EPSILON),
+        )
+        return Rows(kept.weights.detach(), kept.first, kept.second, kept.steps)
+
+    def _by_passes(self, kept: Rows, gradient: Tensor, lr: float) -> Rows:
         norm_u1 = gradient.norm(dim=1, keepdim=True)
         gradient.mul_((self.clip / (norm_u1 + EPSILON)).clamp_(max=1.0))
         steps_u1 = kept.steps.add(1)[:, None]
@@ -39,5 +54,5 @@ class RowAdamW:
         second.addcmul_(gradient, gradient, value=1 - self.beta2)
         scale_u1 = lr / (1 - self.beta1**steps_u1)
         root = second.sqrt().div_((1 - self.beta2**steps_u1).sqrt()).add_(EPSILON)
-        weights = fetch.rows.detach().mul_(1 - lr * self.weight_decay)
-        fetch.put(Rows(weights.sub_(scale_u1 * first / root), first, second, steps_u1[:, 0]))
+        weights = kept.weights.detach().mul_(1 - lr * self.weight_decay)
+        return Rows(weights.sub_(scale_u1 * first / root), first, second, steps_u1[:, 0])

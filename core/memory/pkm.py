@@ -8,7 +8,8 @@ W2 starts at zero: at first a layer is as if its FFN were off.
 """
 
 from collections.abc import Callable
-from typing import cast
+from functools import cache
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -47,23 +48,75 @@ class KeyLayer(nn.Module):
         """Scores and numbers [h, n, k] of the best slots; a slot is first key x keys + second."""
         q_h2nk = (x_nd @ self.query_hdk.to(x_nd.dtype)).unflatten(-1, (2, -1)).transpose(1, 2)
         scores_h2ns = (q_h2nk @ self.keys_h2sk.to(x_nd.dtype).transpose(-1, -2)).float()
-        best, key = scores_h2ns.topk(self.top_k, dim=-1)
-        pairs = (best[:, 0, :, :, None] + best[:, 1, :, None, :]).flatten(-2)
-        n_keys = self.keys_h2sk.shape[2]
-        slots = (key[:, 0, :, :, None] * n_keys + key[:, 1, :, None, :]).flatten(-2)
-        score, which = pairs.topk(self.top_k, dim=-1)
-        return score, slots.gather(-1, which)
+        first_hnk, second_hnk = best_pairs(scores_h2ns.detach(), self.top_k)
+        score = scores_h2ns[:, 0].gather(-1, first_hnk) + scores_h2ns[:, 1].gather(-1, second_hnk)
+        return score, first_hnk * self.keys_h2sk.shape[2] + second_hnk
 
     def forward(self, x_nd: Tensor, values: Tensor) -> Tensor:
         score_hnk, slot_hnk = self.slots(x_nd)
-        slot_n, weight_n = (
+        slot_nk, weight_nk = (
             part.transpose(0, 1).flatten(1) for part in (slot_hnk, score_hnk.softmax(-1))
         )
-        y_nd = F.embedding_bag(
-            slot_n, values, mode="sum", sparse=True, per_sample_weights=weight_n
-        ).to(x_nd.dtype)
+        y_nd = read_values(slot_nk, weight_nk, values).to(x_nd.dtype)
         gate_nd = F.silu(x_nd @ self.gate_dd.to(x_nd.dtype))
         return (y_nd * gate_nd) @ self.out_dd.to(x_nd.dtype)
+
+
+def best_pairs(scores_h2ns: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Key numbers [h, n, k] in either half of the k pairs with the largest sums, best first."""
+    best, key = scores_h2ns.topk(k, dim=-1)
+    i, j = (rank.to(key.device) for rank in _candidates(k))
+    sums = best[:, 0].index_select(-1, i) + best[:, 1].index_select(-1, j)
+    which_hnk = sums.topk(k, dim=-1).indices
+    return key[:, 0].gather(-1, i[which_hnk]), key[:, 1].gather(-1, j[which_hnk])
+
+
+@cache
+def _candidates(k: int) -> tuple[Tensor, Tensor]:
+    """Ranks (i, j) that can be among the best k: (i + 1) (j + 1) - 1 others are no worse."""
+    ranks = torch.arange(1, k + 1)
+    i, j = torch.nonzero(torch.outer(ranks, ranks) <= k, as_tuple=True)
+    return i, j
+
+
+def read_values(slot_nk: Tensor, weight_nk: Tensor, values_sd: Tensor) -> Tensor:
+    """[n, d]: the weighted sum of each token's slots; the gradient of the values is sparse."""
+    y_nd = F.embedding_bag(slot_nk, values_sd.detach(), mode="sum", per_sample_weights=weight_nk)
+    read: Tensor = _ValueGradient.apply(y_nd, slot_nk, weight_nk, values_sd)  # type: ignore[no-untyped-call]
+    return read
+
+
+class _ValueGradient(torch.autograd.Function):
+    """Hands y on and, backwards, gives each slot that was read its gradient, once.
+
+    embedding_bag's own sparse gradient has a row a read, hundreds of times what is read.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, y_nd: Tensor, slot_nk: Tensor, weight_nk: Tensor, values_sd: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(slot_nk, weight_nk)
+        ctx.shape = values_sd.shape
+        return y_nd.view_as(y_nd)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, Tensor]:
+        (grad_nd,) = grads
+        slot_nk, weight_nk = ctx.saved_tensors
+        slot_r, read_r = slot_nk.flatten().sort(stable=True)  # r: reads, by slot
+        slot_u, count_u = slot_r.unique_consecutive(return_counts=True)
+        grad_ud = F.embedding_bag(
+            read_r // slot_nk.shape[1],
+            grad_nd,
+            offsets=count_u.cumsum(0) - count_u,
+            mode="sum",
+            per_sample_weights=weight_nk.flatten()[read_r],
+        )
+        grad_sd = torch.sparse_coo_tensor(
+            slot_u[None], grad_ud, ctx.shape, check_invariants=False, is_coalesced=True
+        )
+        return grad_nd, None, None, grad_sd
 
 
 class AttachedKeys(Attached):

@@ -95,8 +95,10 @@ def _take_gradient(table: ResidentTable) -> Fetch | None:
         return None
     gradient = parallel.add_up(table.rows.grad).coalesce()
     table.rows.grad = None
-    reached_u = gradient.values().any(dim=1)  # padding reads rows too, and has no gradient
-    ids = gradient.indices()[0, reached_u]
+    ids, rows_ud = gradient.indices()[0], gradient.values()
+    reached_u = rows_ud.any(dim=1)  # padding reads rows too, and has no gradient
+    if not reached_u.all():
+        ids, rows_ud = ids[reached_u], rows_ud[reached_u]
     kept = table.read(ids)
-    kept.weights.grad = gradient.values()[reached_u]
+    kept.weights.grad = rows_ud
     return Fetch(table, ids, kept, ids)

@@ -136,3 +136,12 @@ def test_arms_share_their_initial_anchor(make_config: Callable[..., RunConfig]) 
     for name, tensor in dense.anchor.state_dict().items():
         assert torch.equal(tensor, ffn.anchor.state_dict()[name])
     assert not torch.equal(dense.anchor.embedding, other.anchor.embedding)
+
+
+def test_fused_attention_is_the_plain_one() -> None:
+    anchor = with_random_gains(Anchor(CONFIG, 20, seed=0)).double()
+    tokens, segments = torch.tensor([[3, 1, 4, 1, 5]]), torch.tensor([[0, 0, 1, 1, 1]])
+    plain = anchor(tokens, segments, dtype=torch.float64)
+    anchor.fused = True
+    fused = anchor(tokens, segments, dtype=torch.float64)
+    torch.testing.assert_close(fused, plain, rtol=1e-9, atol=1e-9)
