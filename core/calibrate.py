@@ -1,17 +1,20 @@
 """How fast this machine trains a run, from a few steps of it on random text."""
 
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 
 from core.accounting import training_flops_per_token, tree_clusters
-from core.config import EvaluateConfig, RunConfig, Runtime
+from core.config import EvaluateConfig, Paths, RunConfig, Runtime
 from core.dataset import Dataset, Rows, Windows
+from core.memory_config import MemoryConfig
 from core.trainer import Trainer
 
 WORK = 1e11  # FLOP of a calibration: seconds on one core
 STEPS = (5, 50)  # at least and at most
+TRIED = 4  # steps of each of the paths
 HELD_OUT = 2  # windows a split; they are not timed
 
 
@@ -25,6 +28,33 @@ def measure_rate(config: RunConfig, runtime: Runtime) -> float:
         short, text = _shortened(config), random_text(config, 4 * config.train.batch_size)
         record = Trainer(short, runtime, Path(folder), text, lambda _: None).run()
     return record.train_flops / record.wall_seconds
+
+
+def measure_paths(config: RunConfig, device: str) -> Paths:
+    """Those of the fastest training steps of `config`'s anchor, without its memory."""
+    train = config.train.model_copy(
+        update={"precision": "auto", "mode": "joint", "start": None, "tree_part": ()}
+    )
+    dense = config.model_copy(update={"memory": MemoryConfig(), "train": train})
+    paths = [
+        Paths(precision=precision, attention=attention)
+        for precision in ("bf16", "fp32")
+        for attention in ("plain", "fused")
+    ]
+    return min(paths, key=lambda own: _step_seconds(dense, Runtime(device=device, paths=own)))
+
+
+def _step_seconds(config: RunConfig, runtime: Runtime) -> float:
+    """The least of a few; CPU time on a CPU, whose cores others may use too."""
+    clock = time.process_time if runtime.device == "cpu" else time.perf_counter
+    text, seconds = random_text(config, 4 * config.train.batch_size), []
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(config, runtime, Path(folder), text, lambda _: None)
+        for _ in range(TRIED):
+            start = clock()
+            trainer.train_step(config.steps)  # its loss is read, so a GPU has finished
+            seconds.append(clock() - start)
+    return min(seconds)
 
 
 def _shortened(config: RunConfig) -> RunConfig:

@@ -308,6 +308,17 @@ class RunConfig(Section):
         return self.train.tokens // (self.train.batch_size * self.data.seq_len)
 
 
+class Paths(Section):
+    """The ways to one result of which one machine is faster at this, another at that.
+
+    They round differently: arms that are compared take the same (`core.calibrate.measure_paths`).
+    """
+
+    # where train.precision is auto; none: bf16 where the processor has it
+    precision: Literal["bf16", "fp32"] | None = None
+    attention: Literal["plain", "fused"] = "plain"  # three products, or torch's one call
+
+
 class Runtime(Section):
     """Where a run happens. Changes no result, so no run id sees it."""
 
@@ -317,6 +328,7 @@ class Runtime(Section):
     # be larger than memory
     bank: Literal["device", "host", "disk"] = "device"
     processes: Count = 1  # that share each batch of a run (core/parallel.py)
+    paths: Paths = Paths()
     results: Path = Path("results")
     checkpoint_seconds: RateOrZero = 30.0  # wall time between checkpoints
 

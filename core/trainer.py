@@ -61,8 +61,11 @@ class Trainer:
         torch.set_num_threads(runtime.threads)
         self.config, self.runtime, self.folder = config, runtime, folder
         self.dataset, self.on_log, self.storage = dataset, on_log, storage
-        self.precision = resolve_precision(config.train.precision, runtime.device)
+        asked = config.train.precision
+        fastest = runtime.paths.precision if asked == "auto" else None
+        self.precision = fastest or resolve_precision(asked, runtime.device)
         self.model = Model(config, runtime.device, self.precision, _bank_place(runtime, folder))
+        self.model.anchor.fused = runtime.paths.attention == "fused"
         if start:
             self.model.load_anchor(load_weights(start))
         self.batches = Batches(config, dataset.train, runtime.device)

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from core.config import Runtime
+from core.config import Paths, Runtime
 from core.errors import InputError
 from core.prepare import prepare
 from core.record import RunRecord
@@ -29,6 +29,7 @@ from sweeps.grid import Grid, Trial
 from sweeps.interruption import Interruption, interruptible, unguarded
 from sweeps.needs import reserved
 from sweeps.pace import work
+from sweeps.paths import kept_paths, measure
 from sweeps.progress import Watcher, open_progress
 from sweeps.scheduling import EarlyStopping, tune_run_id
 from sweeps.store import Store
@@ -85,7 +86,10 @@ def _deliver_and_run(
         ):
             scheduler = EarlyStopping(grid, store, pending)
             relay = _Relay(pending, store, watchers, interruption, scheduler.stopped)
-            _run(pending, relay, scheduler, scratch, *_resources(options))
+            runtime, share = _resources(options)
+            paths = _fastest(pending, store.results / grid.name / "paths.yaml", runtime, share)
+            runtime = runtime.model_copy(update={"paths": paths})
+            _run(pending, relay, scheduler, scratch, runtime, share)
 
 
 def _open_tracker(grid: Grid, store: Store) -> Watcher:
@@ -127,6 +131,15 @@ def _resources(options: Options) -> tuple[Runtime, dict[str, float]]:
         raise InputError(f"device {device}: Ray sees no GPU here; use DEVICE=cpu")
     share = {"GPU": options.gpu_share} if device.startswith("cuda") else {}
     return options.runtime.model_copy(update={"device": device}), {"CPU": 1.0, **share}
+
+
+def _fastest(
+    pending: Sequence[Trial], file: Path, runtime: Runtime, share: dict[str, float]
+) -> Paths:
+    """For every run of the grid, from the one of median work."""
+    middle, task = pending[len(pending) // 2], ray.remote(measure)
+    slot = task.options(num_cpus=share["CPU"], num_gpus=share.get("GPU", 0))
+    return kept_paths(file, lambda: ray.get(slot.remote(middle.config, runtime.device)))
 
 
 def _settings(
