@@ -10,11 +10,18 @@ from core.accounting import training_flops_per_token, tree_clusters
 from core.config import EvaluateConfig, Paths, RunConfig, Runtime
 from core.dataset import Dataset, Rows, Windows
 from core.memory_config import MemoryConfig
+from core.model import resolved_paths
 from core.trainer import Trainer
 
 WORK = 1e11  # FLOP of a calibration: seconds on one core
 STEPS = (5, 50)  # at least and at most
 TRIED = 4  # steps of each of the paths
+MARGIN = 1.05  # by less no path beats the usual one: it may be noise, and machines should agree
+ALL_PATHS = [
+    Paths(precision=precision, attention=attention)
+    for precision in ("bf16", "fp32")
+    for attention in ("plain", "fused")
+]
 HELD_OUT = 2  # windows a split; they are not timed
 
 
@@ -36,12 +43,13 @@ def measure_paths(config: RunConfig, device: str) -> Paths:
         update={"precision": "auto", "mode": "joint", "start": None, "tree_part": ()}
     )
     dense = config.model_copy(update={"memory": MemoryConfig(), "train": train})
-    paths = [
-        Paths(precision=precision, attention=attention)
-        for precision in ("bf16", "fp32")
-        for attention in ("plain", "fused")
-    ]
-    return min(paths, key=lambda own: _step_seconds(dense, Runtime(device=device, paths=own)))
+    usual = resolved_paths(dense, device, Paths())
+
+    def cost(paths: Paths) -> float:
+        seconds = _step_seconds(dense, Runtime(device=device, paths=paths))
+        return seconds if paths == usual else MARGIN * seconds
+
+    return min(ALL_PATHS, key=cost)
 
 
 def _step_seconds(config: RunConfig, runtime: Runtime) -> float:

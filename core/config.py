@@ -314,8 +314,8 @@ class Paths(Section):
     They round differently: arms that are compared take the same (`core.calibrate.measure_paths`).
     """
 
-    # where train.precision is auto; none: bf16 where the processor has it
-    precision: Literal["bf16", "fp32"] | None = None
+    # where train.precision is auto; auto here: bf16 where the machine multiplies it natively
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     attention: Literal["plain", "fused"] = "plain"  # three products, or torch's one call
 
 

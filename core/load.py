@@ -14,7 +14,8 @@ from core.dataset import dataset_folder
 from core.errors import InputError
 from core.identity import run_id, tree_fingerprint
 from core.memory.bank import BankPlace
-from core.model import BANK_FOLDER, Model, is_weight, resolve_precision
+from core.model import BANK_FOLDER, Model, is_weight, resolved_paths
+from core.paths import taken_paths
 from core.prepare import prepare
 from core.record import RECORD, read_record
 from core.retrieval.embedders import Embedder, load_embedder
@@ -23,6 +24,8 @@ from core.retrieval.tree import ClusterTree
 
 def load_run(folder: Path, device: str = "cpu", asked: RunConfig | None = None) -> Model:
     """The trained model of a run's folder, from config.yaml and model.safetensors.
+
+    It rounds as it did in training: on the paths that the run took.
 
     Raises InputError where a file is missing or damaged, and where the weights are of another
     configuration than config.yaml or than `asked`.
@@ -34,7 +37,8 @@ def load_run(folder: Path, device: str = "cpu", asked: RunConfig | None = None) 
         check_same(config, asked, folder, "the one asked for is")
     bank = folder / BANK_FOLDER
     place = BankPlace(folder=bank) if bank.exists() else None
-    model = Model(config, device, resolve_precision(config.train.precision, device), place)
+    paths = resolved_paths(config, device, taken_paths(folder))
+    model = Model(config, device, paths.precision, place, paths.attention)
     _fill(model, load_weights(weights_file), weights_file)
     return model
 

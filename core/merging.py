@@ -10,8 +10,9 @@ from core.errors import InputError
 from core.evaluate import evaluate
 from core.load import load_run
 from core.memory.merge import merge_banks
-from core.model import BANK_FOLDER, resolve_precision
+from core.model import BANK_FOLDER
 from core.outcome import Outcome, make_record
+from core.paths import kept_paths, taken_paths
 from core.prepare import prepare
 from core.record import RECORD, RunRecord, Status, read_record, write_record
 from core.trainer import WEIGHTS
@@ -31,12 +32,12 @@ def merge_runs(parts: Sequence[Path], target: Path, runtime: Runtime) -> RunReco
     merge_banks([part / WEIGHTS for part in parts], target / WEIGHTS)
     config = saved_config(target / WEIGHTS)
     save_config(config, target)
+    kept_paths(target, lambda: taken_paths(parts[0]))
     dataset = prepare(config.data, config.tree, runtime.cache, runtime.device)
     started = time.process_time()
     losses = evaluate(load_run(target, runtime.device), dataset, config)
-    precision = resolve_precision(config.train.precision, runtime.device)
     seconds = time.process_time() - started
-    outcome = Outcome(Status.DONE, "", losses, seconds, precision)
+    outcome = Outcome(Status.DONE, "", losses, seconds, records[0].precision)
     progress = {
         "curve": [],
         "tokens": sum(record.tokens for record in records),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from core import parallel
 from core.accounting import replaced_layers
 from core.anchor import Anchor
-from core.config import RunConfig
+from core.config import Paths, RunConfig
 from core.dataset import PADDING
 from core.errors import InputError
 from core.loss import summed_cross_entropy
@@ -25,7 +25,12 @@ class Model:
     """The anchor, its bank (None without memory) and the precision of their products."""
 
     def __init__(
-        self, config: RunConfig, device: str, precision: str, place: BankPlace | None = None
+        self,
+        config: RunConfig,
+        device: str,
+        precision: str,
+        place: BankPlace | None = None,
+        attention: str = "plain",
     ) -> None:
         """`place` of the bank; none: on the device."""
         self.config, self.device = config, device
@@ -33,6 +38,7 @@ class Model:
         self.anchor = Anchor(
             config.anchor, config.data.vocab_size, config.seed, replaced_layers(config)
         )
+        self.anchor.fused = attention == "fused"
         parallel.shard(device, *self.anchor.layers, self.anchor)
         self.anchor.to(device)
         self.bank = create_bank(config, place or BankPlace(device))
@@ -196,6 +202,13 @@ def predicted(segments_bt: Tensor) -> Tensor:
     """Where a packed row [b, t + 1] has a target: [b, t], the next token of the same document."""
     same_bt = segments_bt[:, 1:] == segments_bt[:, :-1]
     return same_bt & (segments_bt[:, 1:] != PADDING)
+
+
+def resolved_paths(config: RunConfig, device: str, paths: Paths) -> Paths:
+    """Those that a run takes of the sweep's `paths`: a precision that its config gives stands."""
+    given = config.train.precision
+    asked = paths.precision if given == "auto" else given
+    return paths.model_copy(update={"precision": resolve_precision(asked, device)})
 
 
 def resolve_precision(precision: str, device: str) -> str:

@@ -13,6 +13,8 @@ from core.device import check_bank_fits, check_processes
 from core.errors import InputError
 from core.identity import run_id
 from core.load import check_same
+from core.model import resolved_paths
+from core.paths import kept_paths
 from core.prepare import prepare
 from core.record import RECORD, RunRecord, Status, read_record, write_record
 from core.storage import NOWHERE_ELSE, Storage
@@ -32,11 +34,11 @@ def train_run(
     """Train `config` in `folder`, from its last checkpoint if there is one, and return its record.
 
     The checkpoint may be one that another machine left in `storage`. Writes config.yaml,
-    checkpoints, curve.csv, model.safetensors and, last, record.json. A diverged run returns a
-    record that says so; anything else that goes wrong raises. Raises InputError for a folder of
-    another configuration, for a bank that the device cannot hold, for batches that the processes
-    cannot share, and where another process trains here and goes on for more than `patience` seconds
-    (-1: wait for ever).
+    paths.yaml, checkpoints, curve.csv, model.safetensors and, last, record.json. A diverged run
+    returns a record that says so; anything else that goes wrong raises. Raises InputError for a
+    folder of another configuration, for a bank that the device cannot hold, for batches that the
+    processes cannot share, and where another process trains here and goes on for more than
+    `patience` seconds (-1: wait for ever).
     """
     if (folder / "config.yaml").exists():
         check_same(load_config(folder / "config.yaml"), config, folder, "the one to train is")
@@ -83,11 +85,19 @@ def _train(
     storage: Storage,
 ) -> RunRecord:
     start = train_start(config, runtime, folder.parent, storage)
+    runtime = _on_its_paths(config, runtime, folder)
     record = Trainer(config, runtime, folder, dataset, on_log, start, storage).run()
     if parallel.first():
         storage.finish(folder, record)
         write_record(record, folder / RECORD)
     return parallel.from_first(record)  # from here on every process finds what the first wrote
+
+
+def _on_its_paths(config: RunConfig, runtime: Runtime, folder: Path) -> Runtime:
+    """`runtime` with the paths that the run of the folder began on, or now begins on."""
+    paths = resolved_paths(config, runtime.device, runtime.paths)
+    kept = kept_paths(folder, lambda: paths) if parallel.first() else paths
+    return runtime.model_copy(update={"paths": parallel.from_first(kept)})
 
 
 def train_start(config: RunConfig, runtime: Runtime, runs: Path, storage: Storage) -> Path | None:

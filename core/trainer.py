@@ -25,7 +25,7 @@ from core.dataset import Dataset
 from core.evaluate import evaluate
 from core.memory.bank import BankPlace, Fetch
 from core.memory.optimizer import RowAdamW
-from core.model import BANK_FOLDER, Model, is_weight, resolve_precision
+from core.model import BANK_FOLDER, Model, is_weight, resolved_paths
 from core.optimizer import dense_optimizer, load_optimizer_state, optimizer_state
 from core.outcome import Outcome, make_record
 from core.record import CURVE, RunRecord, Status, write_csv
@@ -61,11 +61,9 @@ class Trainer:
         torch.set_num_threads(runtime.threads)
         self.config, self.runtime, self.folder = config, runtime, folder
         self.dataset, self.on_log, self.storage = dataset, on_log, storage
-        asked = config.train.precision
-        fastest = runtime.paths.precision if asked == "auto" else None
-        self.precision = fastest or resolve_precision(asked, runtime.device)
-        self.model = Model(config, runtime.device, self.precision, _bank_place(runtime, folder))
-        self.model.anchor.fused = runtime.paths.attention == "fused"
+        paths = resolved_paths(config, runtime.device, runtime.paths)
+        self.precision, place = paths.precision, _bank_place(runtime, folder)
+        self.model = Model(config, runtime.device, paths.precision, place, paths.attention)
         if start:
             self.model.load_anchor(load_weights(start))
         self.batches = Batches(config, dataset.train, runtime.device)

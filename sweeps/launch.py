@@ -29,7 +29,7 @@ from sweeps.grid import Grid, Trial
 from sweeps.interruption import Interruption, interruptible, unguarded
 from sweeps.needs import reserved
 from sweeps.pace import work
-from sweeps.paths import kept_paths, measure
+from sweeps.paths import measure, sweep_paths
 from sweeps.progress import Watcher, open_progress
 from sweeps.scheduling import EarlyStopping, tune_run_id
 from sweeps.store import Store
@@ -87,7 +87,7 @@ def _deliver_and_run(
             scheduler = EarlyStopping(grid, store, pending)
             relay = _Relay(pending, store, watchers, interruption, scheduler.stopped)
             runtime, share = _resources(options)
-            paths = _fastest(pending, store.results / grid.name / "paths.yaml", runtime, share)
+            paths = sweep_paths(grid, store, lambda: _fastest(pending, runtime, share))
             runtime = runtime.model_copy(update={"paths": paths})
             _run(pending, relay, scheduler, scratch, runtime, share)
 
@@ -133,13 +133,12 @@ def _resources(options: Options) -> tuple[Runtime, dict[str, float]]:
     return options.runtime.model_copy(update={"device": device}), {"CPU": 1.0, **share}
 
 
-def _fastest(
-    pending: Sequence[Trial], file: Path, runtime: Runtime, share: dict[str, float]
-) -> Paths:
-    """For every run of the grid, from the one of median work."""
+def _fastest(pending: Sequence[Trial], runtime: Runtime, share: dict[str, float]) -> Paths:
+    """For every run of the grid, from the one of median work, on whichever node Ray takes."""
     middle, task = pending[len(pending) // 2], ray.remote(measure)
     slot = task.options(num_cpus=share["CPU"], num_gpus=share.get("GPU", 0))
-    return kept_paths(file, lambda: ray.get(slot.remote(middle.config, runtime.device)))
+    found: Paths = ray.get(slot.remote(middle.config, runtime.device))
+    return found
 
 
 def _settings(

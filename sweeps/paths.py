@@ -1,22 +1,30 @@
 """What is fastest where the trials run: measured once a sweep, kept with it, the same for all."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-from core.config import Paths, RunConfig, parse_section
-from core.reading import read_yaml
-from core.writing import write_text
+from core.config import Paths, RunConfig
+from core.paths import kept_paths, taken_paths
+from sweeps.grid import Grid
+from sweeps.store import Store
 
 
-def kept_paths(file: Path, measure: Callable[[], Paths]) -> Paths:
-    """Those in `file`, which is written if it is not there.
+def sweep_paths(grid: Grid, store: Store, measured: Callable[[], Paths]) -> Paths:
+    """Those kept beside the grid's table; at first those of its finished runs, or `measured`.
 
-    So runs that are resumed or added later round as the others did. Raises InputError for a file
-    that holds no paths.
+    Runs that another grid or another machine finished are compared with the rest, so these round
+    as they did. Raises InputError for a file that holds no paths.
     """
-    if not file.exists():
-        write_text(file, measure().model_dump_json())
-    return parse_section(Paths, read_yaml(file), str(file))
+    folder = store.results / grid.name
+    return kept_paths(folder, lambda: _of_finished(grid, store) or measured())
+
+
+def _of_finished(grid: Grid, store: Store) -> Paths | None:
+    """Of the first that was free to take any."""
+    for trial in grid.trials:
+        record = store.finished(grid, trial)
+        if record and record.precision and trial.config.train.precision == "auto":
+            return taken_paths(store.run_folder(trial.run_id), record)
+    return None
 
 
 def measure(config: RunConfig, device: str) -> Paths:

@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
 from core.errors import InputError
+from core.paths import PATHS
 from core.record import RECORD, RunRecord, write_record
 from core.storage import CHECKPOINTS, Storage
 from core.writing import PARTIAL, whole_file
 
-SUMMARY = ("config.yaml", "curve.csv", RECORD)  # what a driver reads of a finished run
+SUMMARY = ("config.yaml", PATHS, "curve.csv", RECORD)  # what a driver reads of a finished run
 # What a run's folder holds for the machine that it lies on alone.
 LOCAL = {"lock", "failure.json", "stopped.json", "delivered", "stopped-delivered"}
 LAST = {RECORD, "meta.json"}  # a folder of a run, or of prepared data, is whole where one stands
@@ -49,9 +50,10 @@ class SharedStorage(Storage):
         return {name.removesuffix(f"/{RECORD}") for name in found if name.endswith(f"/{RECORD}")}
 
     def fetch(self, folder: Path) -> None:
-        """Bring config, curve and, last, the record of a run, if it is finished here."""
-        if RECORD in self._listed(self._place(folder)):
-            for name in SUMMARY:
+        """Bring config, paths, curve and, last, the record of a run, if it is finished here."""
+        stored = self._listed(self._place(folder))
+        if RECORD in stored:
+            for name in (name for name in SUMMARY if name in stored):
                 self._get(folder / name)
 
     def pull(self, folder: Path) -> None:

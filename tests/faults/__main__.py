@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from core.paths import PATHS
 from core.record import COLUMNS, INCIDENTAL, read_runs
 from sweeps.grid import load_grid
 from tests.faults.kinds import KINDS, fill_disk
@@ -41,6 +42,8 @@ def main(folder: Path) -> None:
     assert not left, left
     whole = Sweep(harmed.grid, folder / "whole", harmed.seeds)
     shutil.copytree(harmed.results / "cache", whole.results / "cache")
+    (whole.results / "tiny").mkdir()
+    shutil.copy(harmed.results / "tiny" / PATHS, whole.results / "tiny")  # else measured anew
     whole.run()
     _compare(harmed, whole)
     print(f"survived {sum(survived.values())} faults: {_listed(survived)}")
