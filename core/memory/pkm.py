@@ -8,7 +8,6 @@ W2 starts at zero: at first a layer is as if its FFN were off.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, cast
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from core.anchor import truncated_normal
 from core.config import AnchorConfig
+from core.memory import key_kernels
 from core.memory.base import Attached
 from core.memory.table import ResidentTable
 from core.memory.tokens import TokenMemory
@@ -55,7 +55,8 @@ class KeyLayer(nn.Module):
     def forward(self, x_nd: Tensor, values: Tensor) -> Tensor:
         score_hnk, slot_hnk = self.slots(x_nd)
         slot_nk, weight_nk = (
-            part.transpose(0, 1).flatten(1) for part in (slot_hnk, score_hnk.softmax(-1))
+            part.transpose(0, 1).flatten(1).contiguous()
+            for part in (slot_hnk, score_hnk.softmax(-1))
         )
         y_nd = read_values(slot_nk, weight_nk, values).to(x_nd.dtype)
         gate_nd = F.silu(x_nd @ self.gate_dd.to(x_nd.dtype))
@@ -64,59 +65,56 @@ class KeyLayer(nn.Module):
 
 def best_pairs(scores_h2ns: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Key numbers [h, n, k] in either half of the k pairs with the largest sums, best first."""
+    if not _compiled(scores_h2ns):
+        return _best_of_all(scores_h2ns, k)
+    heads, _, tokens, _ = scores_h2ns.shape
+    first, second = torch.empty(2, heads, tokens, k, dtype=torch.int64).unbind()
+    key_kernels.best_pairs(scores_h2ns.contiguous().numpy(), first.numpy(), second.numpy())
+    return first, second
+
+
+def _best_of_all(scores_h2ns: Tensor, k: int) -> tuple[Tensor, Tensor]:
     best, key = scores_h2ns.topk(k, dim=-1)
-    i, j = (rank.to(key.device) for rank in _candidates(k))
-    sums = best[:, 0].index_select(-1, i) + best[:, 1].index_select(-1, j)
-    which_hnk = sums.topk(k, dim=-1).indices
-    return key[:, 0].gather(-1, i[which_hnk]), key[:, 1].gather(-1, j[which_hnk])
-
-
-@cache
-def _candidates(k: int) -> tuple[Tensor, Tensor]:
-    """Ranks (i, j) that can be among the best k: (i + 1) (j + 1) - 1 others are no worse."""
-    ranks = torch.arange(1, k + 1)
-    i, j = torch.nonzero(torch.outer(ranks, ranks) <= k, as_tuple=True)
-    return i, j
+    which_hnk = (best[:, 0, :, :, None] + best[:, 1, :, None, :]).flatten(-2).topk(k, -1).indices
+    return key[:, 0].gather(-1, which_hnk // k), key[:, 1].gather(-1, which_hnk % k)
 
 
 def read_values(slot_nk: Tensor, weight_nk: Tensor, values_sd: Tensor) -> Tensor:
     """[n, d]: the weighted sum of each token's slots; the gradient of the values is sparse."""
-    y_nd = F.embedding_bag(slot_nk, values_sd.detach(), mode="sum", per_sample_weights=weight_nk)
-    read: Tensor = _ValueGradient.apply(y_nd, slot_nk, weight_nk, values_sd)  # type: ignore[no-untyped-call]
+    if not _compiled(values_sd):
+        return F.embedding_bag(
+            slot_nk, values_sd, mode="sum", sparse=True, per_sample_weights=weight_nk
+        )
+    read: Tensor = _Read.apply(slot_nk, weight_nk, values_sd)  # type: ignore[no-untyped-call]
     return read
 
 
-class _ValueGradient(torch.autograd.Function):
-    """Hands y on and, backwards, gives each slot that was read its gradient, once.
+def _compiled(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
-    embedding_bag's own sparse gradient has a row a read, hundreds of times what is read.
-    """
 
-    @staticmethod
-    def forward(
-        ctx: Any, y_nd: Tensor, slot_nk: Tensor, weight_nk: Tensor, values_sd: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(slot_nk, weight_nk)
-        ctx.shape = values_sd.shape
-        return y_nd.view_as(y_nd)
+class _Read(torch.autograd.Function):
+    """Its gradient has a row a slot that was read, where torch's own has one a read."""
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, Tensor]:
-        (grad_nd,) = grads
-        slot_nk, weight_nk = ctx.saved_tensors
-        slot_r, read_r = slot_nk.flatten().sort(stable=True)  # r: reads, by slot
-        slot_u, count_u = slot_r.unique_consecutive(return_counts=True)
-        grad_ud = F.embedding_bag(
-            read_r // slot_nk.shape[1],
-            grad_nd,
-            offsets=count_u.cumsum(0) - count_u,
-            mode="sum",
-            per_sample_weights=weight_nk.flatten()[read_r],
+    def forward(ctx: Any, slot_nk: Tensor, weight_nk: Tensor, values_sd: Tensor) -> Tensor:
+        ctx.save_for_backward(slot_nk, weight_nk, values_sd)
+        return F.embedding_bag(slot_nk, values_sd, mode="sum", per_sample_weights=weight_nk)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor]:
+        slot_nk, weight_nk, values_sd = ctx.saved_tensors
+        read_s = torch.zeros(len(values_sd), dtype=torch.bool)
+        read_s[slot_nk.flatten()] = True
+        slot_u, place_s = read_s.nonzero()[:, 0], read_s.cumsum(0) - 1
+        dweight_nk = torch.empty_like(weight_nk)
+        dvalues_ud = values_sd.new_zeros(len(slot_u), values_sd.shape[1])
+        given = grads[0].contiguous(), slot_nk, weight_nk, values_sd.detach(), place_s
+        key_kernels.read_backward(*(x.numpy() for x in (*given, dweight_nk, dvalues_ud)))
+        dvalues_sd = torch.sparse_coo_tensor(
+            slot_u[None], dvalues_ud, values_sd.shape, check_invariants=False, is_coalesced=True
         )
-        grad_sd = torch.sparse_coo_tensor(
-            slot_u[None], grad_ud, ctx.shape, check_invariants=False, is_coalesced=True
-        )
-        return grad_nd, None, None, grad_sd
+        return None, dweight_nk, dvalues_sd
 
 
 class AttachedKeys(Attached):
