@@ -15,6 +15,7 @@ import pytest
 from analysis.runs import load_runs
 from analysis.tune import tune
 from core.config import Runtime
+from core.paths import taken_paths
 from core.record import INCIDENTAL, read_record, read_runs, to_frame
 from core.train import train_run
 from sweeps.grid import load_grid
@@ -140,7 +141,8 @@ def test_a_poor_rate_is_stopped_and_trained_in_full_where_it_is_wanted(
     plain = rates_grid(tiny, "plain.yaml", [1e-9], "")
     assert "1 done" in run(plain, results)
     whole = tmp_path / "whole"
-    train_run(stopped.config, Runtime(results=results), whole, lambda point: None)
+    runtime = Runtime(results=results, paths=taken_paths(folder))
+    train_run(stopped.config, runtime, whole, lambda point: None)
     for name in ("model.safetensors", "curve.csv"):
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
     records = [to_frame([read_record(path / "record.json")]) for path in (folder, whole)]
