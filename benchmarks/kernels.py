@@ -19,7 +19,7 @@ from sides import Step, machine, ratios, take_turns, timer
 from torch import Tensor
 
 from core.memory.optimizer import RowAdamW
-from core.memory.table import Rows
+from core.memory.row_format import Rows
 from core.pointwise import EPSILON, RMSNorm, swiglu
 
 TOKENS, BLOCKS, MULTIPLIER = 2048, 64, 8  # rows of a bank: blocks of r = 8 in every layer

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.memory.optimizer import RowAdamW
-from core.memory.table import Rows
+from core.memory.row_format import Rows
 from core.pointwise import EPSILON, RMSNorm, swiglu
 
 BF16 = 2**-8  # half a unit in the last place, relative
