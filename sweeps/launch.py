@@ -9,12 +9,10 @@ import logging
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -23,7 +21,6 @@ from ray import tune
 from core.config import Paths, Runtime
 from core.errors import InputError
 from core.prepare import prepare
-from core.record import RunRecord
 from core.storage import NOWHERE_ELSE
 from sweeps.grid import Grid, Trial
 from sweeps.interruption import Interruption, interruptible, unguarded
@@ -31,12 +28,11 @@ from sweeps.needs import reserved
 from sweeps.pace import work
 from sweeps.paths import measure, sweep_paths
 from sweeps.progress import Watcher, open_progress
+from sweeps.relay import RETRIES, Relay
 from sweeps.scheduling import EarlyStopping, tune_run_id
 from sweeps.store import Store
 from sweeps.trial import own_slot, pull_data, run_trial, trial_settings
 
-# A worker that dies (killed, out of memory) is started again so often; errors are not retried.
-RETRIES = 2
 WORKERS = {
     # glibc gives large blocks back and asks again at every step; keeping them saves page faults.
     "MALLOC_MMAP_THRESHOLD_": "1000000000",
@@ -45,7 +41,6 @@ WORKERS = {
     # Seconds; a point of the curve waits for as long, and so does the end of a trial.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
-NODES_EVERY = 5.0  # seconds between looks at Ray's nodes
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ def _deliver_and_run(
             _watching(grid, pending, tracker.result()) as watchers,
         ):
             scheduler = EarlyStopping(grid, store, pending)
-            relay = _Relay(pending, store, watchers, interruption, scheduler.stopped)
+            relay = Relay(pending, store, watchers, interruption, scheduler.stopped)
             runtime, share = _resources(options)
             paths = sweep_paths(grid, store, lambda: _fastest(pending, runtime, share))
             runtime = runtime.model_copy(update={"paths": paths})
@@ -134,10 +129,14 @@ def _resources(options: Options) -> tuple[Runtime, dict[str, float]]:
 
 
 def _fastest(pending: Sequence[Trial], runtime: Runtime, share: dict[str, float]) -> Paths:
-    """For every run of the grid, from the one of median work, on whichever node Ray takes."""
-    middle, task = pending[len(pending) // 2], ray.remote(measure)
-    slot = task.options(num_cpus=share["CPU"], num_gpus=share.get("GPU", 0))
-    found: Paths = ray.get(slot.remote(middle.config, runtime.device))
+    """For every run of the grid, from the one of median work: here, or on the node of a cluster or
+    the GPU that Ray takes.
+    """
+    middle = pending[len(pending) // 2].config
+    if runtime.device == "cpu" and "RAY_ADDRESS" not in os.environ:
+        return measure(middle, runtime.device)  # a worker would load torch first: seconds
+    slot = ray.remote(measure).options(num_cpus=share["CPU"], num_gpus=share.get("GPU", 0))
+    found: Paths = ray.get(slot.remote(middle, runtime.device))
     return found
 
 
@@ -169,7 +168,7 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 
 def _run(
     pending: Sequence[Trial],
-    relay: "_Relay",
+    relay: "Relay",
     scheduler: EarlyStopping,
     scratch: str,
     runtime: Runtime,
@@ -195,85 +194,6 @@ def _run(
             verbose=0,
         ),
     ).fit()
-
-
-class _Relay(tune.Callback):  # type: ignore[misc]
-    """Tells the watchers what Tune tells us."""
-
-    def __init__(
-        self,
-        pending: Sequence[Trial],
-        store: Store,
-        watchers: Sequence[Watcher],
-        interruption: Interruption,
-        stopped: Mapping[str, RunRecord],
-    ) -> None:
-        self.trials = {trial.run_id: trial for trial in pending}
-        self.store, self.watchers, self.interruption = store, watchers, interruption
-        self.stopped = stopped  # records of the runs that the scheduler stops, by run id
-        self.failures: dict[str, str] = {}
-        self.nodes_seen = time.monotonic()
-
-    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Between two steps a sweep can be interrupted."""
-        self.interruption.check()
-        self._check_nodes()
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker has the trial."""
-        for watcher in self.watchers:
-            watcher.start(self._ours(trial))
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """New points of a curve, or why the run failed."""
-        if cause := result.get("failure"):
-            self.failures[tune_run_id(trial)] = cause
-        if points := result.get("points"):
-            for watcher in self.watchers:
-                watcher.log(self._ours(trial), list(points))
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The function returned, or was stopped: there is a record, or the cause of a failure."""
-        cause = self.failures.pop(tune_run_id(trial), "the run left no record")
-        self._finish(self._ours(trial), cause)
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Its worker died and another takes over."""
-        print(f"worker lost: {self._ours(trial).name} goes on from its checkpoint", flush=True)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Its worker died once too often."""
-        cause = f"the worker died {RETRIES + 1} times: {_last_line(trial)}"
-        self._finish(self._ours(trial), cause)
-
-    def _check_nodes(self) -> None:
-        """Raises ConnectionError where every node has died: Ray itself would wait for ever."""
-        if time.monotonic() < self.nodes_seen + NODES_EVERY:
-            return
-        if not any(node["Alive"] for node in ray.nodes()):
-            raise ConnectionError("Ray has lost every node")
-        self.nodes_seen = time.monotonic()
-
-    def _finish(self, ours: Trial, cause: str) -> None:
-        try:
-            self.store.fetch(ours.run_id)
-        except OSError as error:
-            cause = f"its record is in the storage and cannot be fetched: {error}"
-        record = self.store.record(ours.run_id) or self.stopped.get(ours.run_id)
-        record = record or self.store.write_failure(ours, cause)
-        for watcher in self.watchers:
-            watcher.finish(ours, record)
-
-    def _ours(self, trial: Any) -> Trial:
-        return self.trials[tune_run_id(trial)]
-
-
-def _last_line(trial: Any) -> str:
-    path = Path(trial.error_file or "")
-    lines = path.read_text().strip().splitlines() if path.is_file() else []
-    return lines[-1] if lines else "no message"
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def _of_finished(grid: Grid, store: Store) -> Paths | None:
 
 
 def measure(config: RunConfig, device: str) -> Paths:
-    """In a worker: the driver may stand on another kind of machine."""
+    """The fastest paths of a run on this machine."""
     from core.calibrate import measure_paths  # torch: seconds
 
     return measure_paths(config, device)

@@ -21,7 +21,7 @@ from core.train import train_run
 from sweeps.__main__ import main
 from sweeps.grid import Grid, load_grid
 from sweeps.interruption import interruptible
-from sweeps.launch import _Relay
+from sweeps.relay import Relay
 from sweeps.storage import SharedStorage
 from sweeps.store import Store
 from sweeps.trial import pull_data
@@ -209,7 +209,7 @@ def test_a_record_that_cannot_be_fetched_is_a_failure_with_its_cause(
     monkeypatch.setattr(SharedStorage, "fetch", fetch)
     store, trial = Store(tmp_path, SharedStorage(uri, tmp_path)), grid.trials[0]
     with interruptible() as interruption:
-        _Relay(grid.trials, store, [], interruption, {})._finish(trial, "")
+        Relay(grid.trials, store, [], interruption, {})._finish(trial, "")
     failure = store.failure(trial.run_id)
     assert failure and "endpoint down" in failure.cause
 

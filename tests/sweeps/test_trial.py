@@ -13,7 +13,7 @@ from core.errors import InputError
 from sweeps import trial as trials
 from sweeps.grid import Trial, load_grid
 from sweeps.interruption import interruptible
-from sweeps.launch import _Relay
+from sweeps.relay import Relay
 from sweeps.storage import SharedStorage
 from sweeps.store import Store
 from sweeps.trial import Reports, run_trial, trial_settings
@@ -97,10 +97,10 @@ def test_a_sweep_without_a_living_node_ends(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, alive: list[bool], ends: bool
 ) -> None:
     """Ray would wait for ever for a node that may come."""
-    monkeypatch.setattr("sweeps.launch.NODES_EVERY", 0.0)
+    monkeypatch.setattr("sweeps.relay.NODES_EVERY", 0.0)
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": state} for state in alive])
     with interruptible() as interruption:
-        relay = _Relay([], Store(tmp_path), [], interruption, {})
+        relay = Relay([], Store(tmp_path), [], interruption, {})
         if ends:
             with pytest.raises(ConnectionError, match="Ray has lost every node"):
                 relay.on_step_begin(1, [])
