@@ -56,6 +56,16 @@ class SharedStorage(Storage):
             for name in (name for name in SUMMARY if name in stored):
                 self._get(folder / name)
 
+    def bring(self, path: Path) -> None:
+        """One file of the results, if they lack it and it is here."""
+        here = self.files.get_file_info(self._place(path)).type == FileType.File
+        if here and not path.exists():
+            self._get(path)
+
+    def leave(self, path: Path) -> None:
+        """One file of the results, put here."""
+        self._put(path, path)
+
     def pull(self, folder: Path) -> None:
         """As `Storage.pull`. Killed in between it leaves a folder without checkpoints."""
         stored = self._listed(self._place(folder))

@@ -1,6 +1,7 @@
 """An S3 store between machines that share no folder: killed on one, a sweep goes on on another."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import ray
 from pyarrow.fs import FileSelector, FileSystem
 from ray.cluster_utils import Cluster
 
+from core.paths import PATHS
 from core.record import INCIDENTAL, read_runs
 
 Node = subprocess.Popen[bytes]
@@ -68,6 +70,8 @@ def wait_for_checkpoints(uri: str, started: subprocess.Popen[str]) -> None:
 
 def check_like_undisturbed(results: Path, grid: Path, whole: Path) -> None:
     """Equal in every column but time, host and attempts, in which the kill must show."""
+    (whole / "tiny").mkdir(parents=True)
+    shutil.copy(results / "tiny" / PATHS, whole / "tiny")  # else measured anew
     assert run(*sweep("run", grid, whole)).returncode == 0
     ours, theirs = (read_runs(folder / "tiny" / "runs.csv") for folder in (results, whole))
     assert list(ours["status"]) == ["done"] * 2
@@ -136,7 +140,7 @@ def test_a_node_is_lost_where_no_folder_is_shared(
     assert ours.returncode == 0, printed
     assert "worker lost" in printed
     left = {path.name for path in (tmp_path / "results" / "runs").glob("*/*")}
-    assert left == {"config.yaml", "curve.csv", "record.json", "delivered"}
+    assert left == {"config.yaml", "paths.yaml", "curve.csv", "record.json", "delivered"}
     started[1].kill()  # without RAY_ADDRESS a sweep does not wait for the cluster that is here
     check_like_undisturbed(tmp_path / "results", two, tmp_path / "whole")
 

@@ -10,6 +10,7 @@ from core.planned import planned_record
 from core.record import RECORD, RunRecord, Status, write_record
 from sweeps.grid import Grid, Trial, load_grid
 from sweeps.paths import sweep_paths
+from sweeps.storage import SharedStorage
 from sweeps.store import Store
 
 FOUND = Paths(precision="fp32", attention="fused")
@@ -37,6 +38,14 @@ def test_measured_once_a_sweep(grid: Grid, tmp_path: Path) -> None:
     assert (store.results / grid.name / PATHS).exists()
     finish(store, grid.trials[0], precision="bf16")
     assert sweep_paths(grid, store, never) == FOUND
+
+
+def test_a_driver_elsewhere_takes_those_in_the_storage(grid: Grid, tmp_path: Path) -> None:
+    results = [tmp_path / name for name in ("one", "two")]
+    stores = [Store(r, SharedStorage(str(tmp_path / "store"), r)) for r in results]
+    assert sweep_paths(grid, stores[0], lambda: FOUND) == FOUND
+    assert sweep_paths(grid, stores[1], never) == FOUND
+    assert (results[1] / grid.name / PATHS).exists()
 
 
 def test_those_of_a_run_that_another_grid_finished(grid: Grid, tmp_path: Path) -> None:
