@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from core.errors import InputError
-from core.record import Status, read_runs
+from core.record import CURVE, Status, read_runs
 
 # Of a grid's folder. Runs in the second do not count as done: those of the default grid are there,
 # so that a newcomer's first sweep trains.
@@ -69,7 +69,7 @@ def near(values: pd.Series, ratio: float) -> pd.Series:
 def load_curves(results: Path, grid: str) -> pd.DataFrame:
     """results/<grid>/curves.csv: run_id, step, tokens, loss, lr; empty where no curve was kept."""
     path = results / grid / "curves.csv"
-    columns = ["run_id", "step", "tokens", "loss", "lr"]
+    columns = ["run_id", *CURVE]
     if not path.is_file():
         return pd.DataFrame(columns=columns)
     return pd.read_csv(path, dtype={"run_id": str})[columns]
