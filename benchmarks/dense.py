@@ -27,7 +27,7 @@ from core.accounting import count_parameters, training_flops_per_token
 from core.calibrate import random_text
 from core.config import RunConfig, Runtime, parse_config
 from core.trainer import Trainer
-from sweeps.launch import WORKERS
+from sweeps.ray_session import WORKERS
 
 SIZES = {"0.2M": (4, 64), "1M": (5, 128), "3M": (7, 192), "10M": (8, 320)}  # layers, width
 HEAD_DIM, CONTEXT, VOCABULARY, BATCH = 32, 128, 4096, 16

@@ -7,7 +7,7 @@ with a memory against the dense model whose FFNs are wider by what a step fetche
 parameters to within a width. Every document of a batch has its own blocks at the deepest level. A
 memory that replaces FFNs (pkm, moe) does so in its layers, so its runtime parameters differ: they
 stand beside its ratio. One process, one thread, in turns; CPU time, median and quartiles of the
-ratio over rounds. Give it the allocator settings of `sweeps.launch.WORKERS`.
+ratio over rounds. Give it the allocator settings of `sweeps.ray_session.WORKERS`.
 """
 
 import argparse

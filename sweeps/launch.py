@@ -5,14 +5,13 @@ Killed at any moment it loses nothing: runs write their own records, and go on f
 checkpoints. `Tuner.restore` would drop the new points of a widened grid, so it is not used.
 """
 
-import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import ray
@@ -22,25 +21,18 @@ from core.config import Paths, Runtime
 from core.errors import InputError
 from core.prepare import prepare
 from core.storage import NOWHERE_ELSE
+from sweeps.background import Background
 from sweeps.grid import Grid, Trial
-from sweeps.interruption import Interruption, interruptible, unguarded
+from sweeps.interruption import Interruption, interruptible
 from sweeps.needs import reserved
 from sweeps.pace import work
 from sweeps.paths import measure, sweep_paths
 from sweeps.progress import Watcher, open_progress
+from sweeps.ray_session import ray_session
 from sweeps.relay import RETRIES, Relay
 from sweeps.scheduling import EarlyStopping, tune_run_id
 from sweeps.store import Store
 from sweeps.trial import own_slot, pull_data, run_trial, trial_settings
-
-WORKERS = {
-    # glibc gives large blocks back and asks again at every step; keeping them saves page faults.
-    "MALLOC_MMAP_THRESHOLD_": "1000000000",
-    "MALLOC_TRIM_THRESHOLD_": "4000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-    # Seconds; a point of the curve waits for as long, and so does the end of a trial.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-}
 
 
 @dataclass(frozen=True)
@@ -69,16 +61,10 @@ def _deliver_and_run(
 ) -> None:
     pending = sorted(store.pending(grid), key=lambda trial: work(trial.config), reverse=True)
     _prepare_data(grid, pending, store)
-    with ThreadPoolExecutor(1) as beside:  # MLflow and Ray both take seconds to come up
-        tracker = beside.submit(_open_tracker, grid, store)
+    with _watching(grid, pending, store) as watchers:
         if not pending:
-            tracker.result()
             return
-        with (
-            _scratch() as scratch,
-            _ray(interruption),
-            _watching(grid, pending, tracker.result()) as watchers,
-        ):
+        with _scratch() as scratch, _loading_ahead(), ray_session(interruption):
             scheduler = EarlyStopping(grid, store, pending)
             relay = Relay(pending, store, watchers, interruption, scheduler.stopped)
             runtime, share = _resources(options)
@@ -96,7 +82,13 @@ def _open_tracker(grid: Grid, store: Store) -> Watcher:
 
 
 @contextmanager
-def _watching(grid: Grid, pending: Sequence[Trial], tracker: Watcher) -> Iterator[list[Watcher]]:
+def _watching(grid: Grid, pending: Sequence[Trial], store: Store) -> Iterator[list[Watcher]]:
+    """MLflow takes seconds to come up: only an address, which may be wrong, is tried at once."""
+    if "MLFLOW_TRACKING_URI" in os.environ:
+        from sweeps.mlflow_client import connect
+
+        connect(store.results)
+    tracker = Background(lambda: _open_tracker(grid, store))
     total = len({trial.run_id for trial in grid.trials})
     watchers = [open_progress(pending, total), tracker]
     try:
@@ -126,6 +118,16 @@ def _resources(options: Options) -> tuple[Runtime, dict[str, float]]:
         raise InputError(f"device {device}: Ray sees no GPU here; use DEVICE=cpu")
     share = {"GPU": options.gpu_share} if device.startswith("cuda") else {}
     return options.runtime.model_copy(update={"device": device}), {"CPU": 1.0, **share}
+
+
+@contextmanager
+def _loading_ahead() -> Iterator[None]:
+    """What `_fastest` will import, while Ray's own processes start."""
+    with ThreadPoolExecutor(1) as beside:
+        if "RAY_ADDRESS" not in os.environ:
+            beside.submit(import_module, "core.calibrate")
+            beside.submit(import_module, "torch._dynamo")  # by the first optimizer: a second
+        yield
 
 
 def _fastest(pending: Sequence[Trial], runtime: Runtime, share: dict[str, float]) -> Paths:
@@ -194,35 +196,3 @@ def _run(
             verbose=0,
         ),
     ).fit()
-
-
-@contextmanager
-def _ray(interruption: Interruption) -> Iterator[None]:
-    """Ray, joined at RAY_ADDRESS or started here; its session files go when it was ours."""
-    ours = "RAY_ADDRESS" not in os.environ
-    for name in ("ray.tune", "ray.train", "ray.air"):  # the relay says what matters of a failure
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    interruption.deferred = True
-    session = _start_ray(ours)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        if ours:
-            shutil.rmtree(session, ignore_errors=True)
-
-
-def _start_ray(ours: bool) -> str:
-    """The folder of the session. Raises ConnectionError where no Ray answers."""
-    try:
-        with unguarded():  # nothing runs yet
-            context = ray.init(
-                address="local" if ours else None,  # none would join what `ray start` left here
-                include_dashboard=False if ours else None,
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                runtime_env={"env_vars": WORKERS},
-            )
-    except Exception as error:  # Ray raises many kinds
-        raise ConnectionError(f"Ray does not start: {' '.join(str(error).split())}") from None
-    return str(context.address_info["session_dir"])

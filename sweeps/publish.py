@@ -6,7 +6,7 @@ import mlflow
 from mlflow.entities import ViewType
 
 from core.errors import InputError
-from sweeps.store import tracking_uri
+from sweeps.mlflow_client import connect
 
 TAG = "report"  # whose value is the grid's name
 FILES = ("report.html", "runs.csv")
@@ -21,7 +21,7 @@ def publish(grid: str, results: Path) -> str | None:
     folder = results / grid
     if not (folder / "report.html").exists():
         raise InputError(f"{folder}: no report yet; make plots GRID={grid} first")
-    client = mlflow.MlflowClient(tracking_uri(results))
+    client = connect(results)
     experiment = client.get_experiment_by_name(grid)
     if experiment is None:
         return None

@@ -37,6 +37,10 @@ class Relay(tune.Callback):  # type: ignore[misc]
         self.failures: dict[str, str] = {}
         self.nodes_seen = time.monotonic()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps its callbacks for `Tuner.restore`, which is not used."""
+        return {}
+
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Between two steps a sweep can be interrupted."""
         self.interruption.check()

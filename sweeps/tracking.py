@@ -21,10 +21,10 @@ import pandas as pd
 import yaml
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag, ViewType
 
-from core.errors import InputError
 from core.identity import tree_fingerprint
 from core.record import COLUMNS, RunRecord, Status
 from sweeps.grid import Grid, Trial
+from sweeps.mlflow_client import connect
 from sweeps.store import Store, tracking_uri
 from sweeps.tables import FINISHED
 
@@ -50,15 +50,9 @@ class Tracker:
     """A watcher that keeps every run of a grid in MLflow."""
 
     def __init__(self, grid: Grid, store: Store) -> None:
-        """Raises InputError for an address that MLflow does not understand."""
         for name in ("mlflow", "alembic"):  # what goes wrong is said once, in a line
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.grid, self.store = grid, store
-        self.uri = tracking_uri(store.results)
-        try:
-            self.client = mlflow.MlflowClient(self.uri)
-        except mlflow.MlflowException as error:
-            raise InputError(f"MLFLOW_TRACKING_URI {self.uri}: {error}; give another") from None
         self.open: dict[str, _Open] = {}
         # What MLflow has yet to be told.
         self.running: dict[str, Trial] = {}
@@ -112,15 +106,18 @@ class Tracker:
             self.complained = True
 
     @cached_property
-    def experiment(self) -> str:
-        """The grid's experiment; the first use of a database makes its tables."""
-        return self._experiment()
+    def client(self) -> mlflow.MlflowClient:
+        """Raises InputError for an address that MLflow does not understand."""
+        return connect(self.store.results)
 
-    def _experiment(self) -> str:
+    @cached_property
+    def experiment(self) -> str:
+        """The grid's experiment."""
         found = self.client.get_experiment_by_name(self.grid.name)
         if found is None:
             folder = self.store.results / "artifacts" / self.grid.name
-            artifacts = folder.as_uri() if self.uri.startswith("sqlite:") else None
+            local = tracking_uri(self.store.results).startswith("sqlite:")
+            artifacts = folder.as_uri() if local else None
             tags = {"mlflow.note.content": self.grid.question}
             return str(self.client.create_experiment(self.grid.name, artifacts, tags))
         if found.lifecycle_stage == "deleted":

@@ -175,3 +175,23 @@ def test_an_address_in_the_environment_wins(
     assert tracking_uri(tmp_path) == "http://server:5000"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert tracking_uri(Path("results")) == f"sqlite:///{Path.cwd()}/results/mlflow.db"
+
+
+def test_a_database_is_made_whole_or_not_at_all(
+    grid: Grid, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Any, *given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlflow.MlflowClient, "search_experiments", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Tracker(grid, store).start(grid.trials[0])
+    assert not (store.results / "mlflow.db").exists()
+
+
+def test_what_a_killed_sweep_left_of_a_database_is_no_hindrance(grid: Grid, store: Store) -> None:
+    (store.results / ".mlflow.db.partial").write_text("half")
+    (store.results / ".mlflow.db.partial-journal").write_text("of a table")
+    Tracker(grid, store).start(grid.trials[0])
+    assert [run.info.status for run in runs(store)] == ["RUNNING"]
+    assert not list(store.results.glob(".mlflow.db*"))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.launch import _start_ray
+from sweeps.ray_session import _start_ray
 
 
 @pytest.mark.parametrize("ours", [True, False])

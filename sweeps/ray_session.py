@@ -1,0 +1,67 @@
+"""Ray, started here or joined, and left as it was found."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import ray
+
+from sweeps.interruption import Interruption, unguarded
+
+WORKERS = {
+    # glibc gives large blocks back and asks again at every step; keeping them saves page faults.
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+    # Seconds; a point of the curve waits for as long, and so does the end of a trial.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+}
+
+
+@contextmanager
+def ray_session(interruption: Interruption) -> Iterator[None]:
+    """Ray, joined at RAY_ADDRESS or started here; its session files go when it was ours."""
+    ours = "RAY_ADDRESS" not in os.environ
+    for name in ("ray.tune", "ray.train", "ray.air"):  # the relay says what matters of a failure
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    interruption.deferred = True
+    session = _start_ray(ours)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if ours:
+            shutil.rmtree(session, ignore_errors=True)
+
+
+def _start_ray(ours: bool) -> str:
+    """The folder of the session. Raises ConnectionError where no Ray answers."""
+    try:
+        with unguarded(), _inherited(WORKERS if ours else {}):  # nothing runs yet
+            context = ray.init(
+                address="local" if ours else None,  # none would join what `ray start` left here
+                include_dashboard=False if ours else None,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                runtime_env=None if ours else {"env_vars": WORKERS},
+            )
+    except Exception as error:  # Ray raises many kinds
+        raise ConnectionError(f"Ray does not start: {' '.join(str(error).split())}") from None
+    return str(context.address_info["session_dir"])
+
+
+@contextmanager
+def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
+    """By what starts meanwhile. Ray's own way, a runtime_env, leaves idle the workers that come up
+    with Ray, and starts others: a second each.
+    """
+    before = os.environ.copy()
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            os.environ.pop(name)
+        os.environ.update(before)
