@@ -1,5 +1,6 @@
 """One run, once: train it or go on, and keep its record."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from core.model import resolved_paths
 from core.paths import kept_paths
 from core.prepare import prepare
 from core.record import RECORD, RunRecord, Status, read_record, write_record
-from core.storage import NOWHERE_ELSE, Storage
+from core.storage import CHECKPOINTS, NOWHERE_ELSE, Storage
 from core.trainer import WEIGHTS, Log, Trainer
 
 LOCK = "lock"  # held by the process that trains in a run's folder
@@ -34,7 +35,8 @@ def train_run(
     """Train `config` in `folder`, from its last checkpoint if there is one, and return its record.
 
     The checkpoint may be one that another machine left in `storage`. Writes config.yaml,
-    paths.yaml, checkpoints, curve.csv, model.safetensors and, last, record.json. A diverged run
+    paths.yaml, checkpoints, curve.csv, model.safetensors and, last, record.json; the checkpoints
+    then go. A diverged run
     returns a record that says so; anything else that goes wrong raises. Raises InputError for a
     folder of another configuration, for a bank that the device cannot hold, for batches that the
     processes cannot share, and where another process trains here and goes on for more than
@@ -90,6 +92,7 @@ def _train(
     if parallel.first():
         storage.finish(folder, record)
         write_record(record, folder / RECORD)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # six times the weights
     return parallel.from_first(record)  # from here on every process finds what the first wrote
 
 

@@ -51,6 +51,28 @@ def disk_needed(config: RunConfig, bank: str = "device") -> int:
     return dense + counts.bank * kept + FILES
 
 
+def disk_kept(config: RunConfig, bank: str = "device") -> int:
+    """Bytes of the folder of a finished run, which has no checkpoints; what a bank on disk held at
+    them stays.
+    """
+    counts = count_parameters(config)
+    dense = (WEIGHT + MOMENTS) * (counts.anchor + counts.embed)
+    blocks = 0 if bank == "disk" else bank_bytes_per_parameter(config) * counts.bank
+    return disk_needed(config, bank) - CHECKPOINTS * (dense + blocks)
+
+
+def most_disk(grid: Grid, trials: Sequence[Trial], bank: str = "device") -> int:
+    """Bytes of `trials` when all but the largest are finished, of which one a core still trains.
+
+    Those that early stopping may end keep their checkpoints.
+    """
+    extra = [(t.arm, disk_needed(t.config, bank) - disk_kept(t.config, bank)) for t in trials]
+    stopped = sum(number for arm, number in extra if arm in grid.early_stopping)
+    others = sorted((number for arm, number in extra if arm not in grid.early_stopping))
+    training = sum(others[-(os.cpu_count() or 1) :])
+    return sum(disk_kept(t.config, bank) for t in trials) + stopped + training
+
+
 def refuse_what_cannot_fit(
     grid: Grid, pending: Sequence[Trial], store: Store, bank: str = "device"
 ) -> None:
@@ -67,7 +89,7 @@ def refuse_what_cannot_fit(
 
 
 def _check_disk(grid: Grid, pending: Sequence[Trial], store: Store, bank: str) -> None:
-    needed = sum(disk_needed(trial.config, bank) for trial in pending)
+    needed = most_disk(grid, pending, bank)
     free = free_bytes(store.results)
     if needed > free:
         raise InputError(

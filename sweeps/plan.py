@@ -22,7 +22,7 @@ from core.dataset import dataset_folder, read_tree_report
 from core.identity import tree_fingerprint
 from sweeps.calibration import calibrate, kept_rate
 from sweeps.grid import Grid
-from sweeps.needs import disk_needed, gibibytes, memory_needed
+from sweeps.needs import disk_needed, gibibytes, memory_needed, most_disk
 from sweeps.status import OVER, Standing, estimate, show_left, standings
 from sweeps.store import Store
 from sweeps.text import show_number, text_table
@@ -59,6 +59,7 @@ def describe_plan(
         "question": grid.question,
         "seconds_left": seconds,
         "estimated_from": basis,
+        "disk_bytes": most_disk(grid, grid.trials, bank),
         "trees": _trees(grid, store),
         "runs": [_run_plan(s, bank) for s in found],
     }
@@ -127,8 +128,8 @@ def show_plan(described: dict[str, Any]) -> str:
     runs = described["runs"]
     done = sum(run["state"] in OVER for run in runs)
     flops = sum(run["train_flops"] for run in runs)
-    disk = sum(run["disk_bytes"] for run in runs)
-    sums = f"{len(runs)} runs, {done} done, {show_number(flops)} FLOP, {gibibytes(disk)} of disk"
+    disk = gibibytes(described["disk_bytes"])
+    sums = f"{len(runs)} runs, {done} done, {show_number(flops)} FLOP, {disk} of disk"
     heading = f"{described['grid']}: {described['question']}"
     return "\n".join(
         [

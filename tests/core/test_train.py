@@ -99,7 +99,15 @@ def test_a_run_in_other_hands_is_refused_and_a_finished_one_is_not_trained_again
     ):
         train_run(config, Runtime(), folder, lambda _: None)
     assert [path.name for path in folder.iterdir()] == ["lock"]
-    record = train_run(config, Runtime(), folder, lambda _: None)
+    record = train_run(config, Runtime(checkpoint_seconds=0), folder, lambda _: None)
+    assert {path.name for path in folder.iterdir()} == {
+        "lock",
+        "config.yaml",
+        "paths.yaml",
+        "curve.csv",
+        "model.safetensors",
+        "record.json",
+    }
     again = train_run(config, Runtime(), folder, lambda _: pytest.fail("trained again"))
     assert comparable(again) == comparable(record)
 

@@ -1,6 +1,8 @@
 """What a run takes, from its config alone, and what is refused for it."""
 
+import os
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,14 @@ from core.config import RunConfig, Runtime, parse_config
 from core.errors import InputError
 from sweeps.__main__ import main
 from sweeps.grid import Grid, load_grid
-from sweeps.needs import disk_needed, memory_needed, refuse_what_cannot_fit, reserved
+from sweeps.needs import (
+    disk_kept,
+    disk_needed,
+    memory_needed,
+    most_disk,
+    refuse_what_cannot_fit,
+    reserved,
+)
 from sweeps.store import Store
 
 GIBIBYTE = 2**30
@@ -136,13 +145,28 @@ def test_runs_that_the_disk_cannot_hold_are_refused(
     grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    needed = sum(disk_needed(trial.config) for trial in grid.trials)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    needed = most_disk(grid, grid.trials)
     store = Store(tmp_path / "results" / "inner")
     monkeypatch.setattr("core.device.shutil.disk_usage", lambda path: usage(0, 0, needed))
     refuse_what_cannot_fit(grid, grid.trials, store)
     monkeypatch.setattr("core.device.shutil.disk_usage", lambda path: usage(0, 0, needed - 1))
     with pytest.raises(InputError, match=r"tiny\.yaml: 4 runs need about .* of disk"):
         refuse_what_cannot_fit(grid, grid.trials, store)
+
+
+def test_a_finished_run_frees_its_checkpoints_and_a_stopped_one_does_not(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a sweep the largest runs, one a core, still train."""
+    training = sorted(disk_needed(trial.config) for trial in grid.trials)
+    kept = sorted(disk_kept(trial.config) for trial in grid.trials)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert most_disk(grid, grid.trials) == sum(kept[:-1]) + training[-1]
+    stopping = replace(grid, early_stopping=frozenset(trial.arm for trial in grid.trials))
+    assert most_disk(stopping, grid.trials) == sum(training)
+    monkeypatch.setattr(os, "cpu_count", lambda: len(grid.trials) + 1)
+    assert most_disk(grid, grid.trials) == sum(training)
 
 
 def test_a_cluster_is_not_judged_by_this_machine(
