@@ -1,4 +1,4 @@
-"""Commands: run, status, dry-run, publish. Bad input is one line and exit status 2."""
+"""Commands: run, status, dry-run, data, publish, keep. Bad input is one line and exit status 2."""
 
 import argparse
 import json
@@ -27,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "keep":
             print(f"kept in {keep(Path(given.grid).stem, given.results)}")
             return 0
+        if given.command == "data":
+            return _pack(given)
         grid = load_grid(given.grid, given.seeds)
         runtime, store = _runtime(given), _open(given)
         store.fetch_finished(grid)
@@ -47,12 +49,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--gpu-share", type=float, default=1.0, help="of a GPU for one trial, as 0.25")
     run.add_argument("--processes", type=int, default=1, help="that train one trial together")
     run.add_argument("--checkpoint-seconds", type=float, default=30.0, help="from one to the next")
+    run.add_argument("--until", type=float, help="Unix time at which to stop as by Ctrl-C")
     status = commands.add_parser("status", help="what is done, running, failed, to do")
     plan = commands.add_parser("dry-run", help="what would run, and its cost")
     for command in (status, plan):
         command.add_argument("--json", action="store_true", help="for programs")
     publish = commands.add_parser("publish", help="log the report of a grid in MLflow")
     kept = commands.add_parser("keep", help="copy a grid's tables to results/reference")
+    data = commands.add_parser("data", help="pack the text of grids for a machine without network")
+    data.add_argument("grids", nargs="+", help="as in run", metavar="grid")
+    data.add_argument("--results", type=Path, default=Path("results"))
     for command in (run, plan):
         command.add_argument("--bank", default="device", help="device (default), host or disk")
     for command in (run, status, plan, publish, kept):
@@ -104,6 +110,14 @@ def _publish(given: argparse.Namespace) -> int:
     return 0
 
 
+def _pack(given: argparse.Namespace) -> int:
+    from sweeps.data import pack_data  # torch: seconds
+
+    bundle = pack_data([load_grid(name) for name in given.grids], given.results)
+    print(f"{bundle}: {bundle.stat().st_size / 1e6:.1f} MB; there: tar xf {bundle.name} -C RESULTS")
+    return 0
+
+
 def _run(grid: Grid, store: Store, runtime: Runtime, given: argparse.Namespace) -> int:
     if not store.pending(grid) and not store.undelivered(grid):
         store.collect(grid)
@@ -118,7 +132,7 @@ def _launch(grid: Grid, store: Store, runtime: Runtime, given: argparse.Namespac
     from sweeps.launch import Options, launch  # Ray, MLflow and torch: seconds, only where needed
 
     try:
-        launch(grid, store, Options(given.device, given.gpu_share, runtime))
+        launch(grid, store, Options(given.device, given.gpu_share, runtime, given.until))
     except Interrupted:
         total = len({trial.run_id for trial in grid.trials})
         done = total - len(Store(store.results).pending(grid))

@@ -1,19 +1,22 @@
-"""How a sweep is interrupted from outside."""
+"""How a sweep is interrupted, from outside or at a time that was given."""
 
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SOONEST = 1e-3  # seconds; zero would turn a timer off
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM: what was running goes on from its checkpoint next time."""
+    """Ctrl-C, SIGTERM or the end of the time given: what was running goes on from its checkpoint
+    next time."""
 
 
 class Interruption:
-    """Ctrl-C and SIGTERM end the sweep once, in order.
+    """Ctrl-C, SIGTERM and an alarm end the sweep once, in order.
 
     While Ray runs they wait for the end of a step: an exception out of Ray's compiled code would
     come back as another one.
@@ -24,7 +27,7 @@ class Interruption:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
-        for other in SIGNALS:
+        for other in (*SIGNALS, signal.SIGALRM):
             signal.signal(other, signal.SIG_IGN)
         self.asked = True
         if not self.deferred:
@@ -39,8 +42,9 @@ class Interruption:
 @contextmanager
 def _handled_by(
     handler: Callable[[int, FrameType | None], None] | signal.Handlers,
+    numbers: Sequence[signal.Signals] = SIGNALS,
 ) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
@@ -56,8 +60,14 @@ def unguarded() -> Iterator[None]:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Signals go to an Interruption, and back to who had them."""
+def interruptible(until: float | None = None) -> Iterator[Interruption]:
+    """Signals go to an Interruption, and back to who had them; so does an alarm at the Unix time
+    `until`."""
     interruption = Interruption()
-    with _handled_by(interruption):
-        yield interruption
+    with _handled_by(interruption, (*SIGNALS, signal.SIGALRM)):
+        if until is not None:
+            signal.setitimer(signal.ITIMER_REAL, max(until - time.time(), SOONEST))
+        try:
+            yield interruption
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)

@@ -42,6 +42,7 @@ class Options:
     device: str | None  # none: the GPU where there is one
     gpu_share: float  # of a GPU, for one process
     runtime: Runtime  # with that device once Ray has said what there is
+    until: float | None = None  # Unix time at which the sweep is interrupted
 
 
 def launch(grid: Grid, store: Store, options: Options) -> None:
@@ -49,7 +50,7 @@ def launch(grid: Grid, store: Store, options: Options) -> None:
 
     Raises InputError where the data cannot be prepared, Interrupted when interrupted.
     """
-    with interruptible() as interruption:
+    with interruptible(options.until) as interruption:
         try:
             _deliver_and_run(grid, store, interruption, options)
         finally:
