@@ -10,7 +10,8 @@ arms:
       - {train.lr: 1e-2, memory.lr: 3e-3}
 seeds: 2                                0 and 1, the same in every arm; or a list
 learning_rates: rates.csv               tuned rates by arm, anchor and tokens, beside the grid;
-                                        an arm takes another's by `rates_of: ffn`
+                                        an arm takes another's by `rates_of: ffn`, a grid
+                                        those of another budget of tokens by `rates_at: 2e7`
 An arm over learning rates may say `early_stopping: true`; see sweeps.early_stopping.
 """
 
@@ -26,7 +27,7 @@ from core.config import RunConfig, parse_config, parse_section
 from core.errors import InputError
 from core.identity import run_id
 from core.reading import read_yaml
-from core.section import Section
+from core.section import Count, Section
 from sweeps.axes import Point, check_axes, count_points, expand_axes, leaves, merge, nest
 from sweeps.early_stopping import check_early_stopping
 from sweeps.names import trial_name
@@ -71,6 +72,7 @@ class GridFile(Section):
     arms: dict[str, dict[str, Any] | None] = Field(min_length=1)
     seeds: int | list[int] = 1
     learning_rates: str | None = None
+    rates_at: Count | None = None  # tokens whose tuned rates all runs take; none: each its own
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _trials(
     total = sum(count_points(arm.axes, arm.zip) for arm in arms.values()) * len(seeds)
     if total > MOST_TRIALS:
         raise InputError(f"{path}: {total:,} runs, at most {MOST_TRIALS:,}; shorten axes or seeds")
-    rates = _read_rates(content.learning_rates, path)
+    rates = _read_rates(content, path)
     base = content.base.given()
     for name, arm in arms.items():
         yield from _arm_trials(
@@ -155,9 +157,12 @@ def _trials(
         )
 
 
-def _read_rates(name: str | None, path: Path) -> LearningRates | None:
+def _read_rates(content: GridFile, path: Path) -> LearningRates | None:
+    name, tokens = content.learning_rates, content.rates_at
+    if tokens and not name:
+        raise InputError(f"{path}: rates_at needs learning_rates; give both")
     try:
-        return LearningRates.read(path.parent / name) if name else None
+        return LearningRates.read(path.parent / name, tokens) if name else None
     except InputError as error:
         raise InputError(f"{path}: learning_rates: {error}") from None
 

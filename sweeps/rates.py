@@ -19,14 +19,15 @@ class LearningRates:
 
     path: Path
     rates: dict[tuple[str, str, int], tuple[float, float | None]]
+    tokens: int | None = None  # the budget whose rates all runs take; none: each its own
 
     @classmethod
-    def read(cls, path: Path) -> "LearningRates":
+    def read(cls, path: Path, tokens: int | None = None) -> "LearningRates":
         """The table in a CSV file. Raises InputError for a missing file, column or number."""
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
-            return cls(path, {_key(row): _rates(row) for row in rows})
+            return cls(path, {_key(row): _rates(row) for row in rows}, tokens)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read ({error}); tune the rates first") from None
         except (KeyError, ValueError, TypeError) as error:
@@ -37,11 +38,11 @@ class LearningRates:
     def fill(self, arm: str, config: RunConfig, where: str) -> dict[str, Any]:
         """The rates of a run as nested values. Raises InputError where the table lacks it."""
         anchor = f"{config.anchor.layers}x{config.anchor.d_model}"
-        key = (arm, anchor, config.train.tokens)
+        key = (arm, anchor, self.tokens or config.train.tokens)
         if key not in self.rates:
             raise InputError(
                 f"{where}: {self.path} has no row for arm {arm}, anchor {anchor}, "
-                f"tokens {config.train.tokens}; tune this point or change the grid"
+                f"tokens {key[-1]}; tune this point or change the grid"
             )
         lr, memory_lr = self.rates[key]
         memory = {"memory": {"lr": memory_lr}} if config.memory.type != "none" and memory_lr else {}

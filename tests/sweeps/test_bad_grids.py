@@ -54,6 +54,7 @@ GRIDS = [
     ("seed in the base", f"base: {{seed: 3}}\n{ONE}", "seed"),
     ("seed as an axis", "arms: {dense: {anchor: d32, axes: {seed: [1, 2]}}}\n", "seed is no axis"),
     ("rates of no table", "arms: {dense: {anchor: d32, rates_of: ffn}}\n", "needs learning_rates"),
+    ("rates of a budget in no table", f"{ONE}rates_at: 2e7\n", "needs learning_rates"),
     # early stopping
     (
         "early stopping some day",

@@ -129,6 +129,16 @@ def test_an_arm_may_take_the_rates_of_another(tiny: Path, write_grid: Write) -> 
     assert ids["twin"] == ids["ffn"]
 
 
+def test_a_grid_may_take_the_rates_of_another_budget(tiny: Path, write_grid: Write) -> None:
+    write_grid(RATES, "rates.csv")
+    text = tiny.read_text().replace(", axes: {memory.lr: [1e-2]}", "").replace("20_000", "4e4")
+    for_all = text + "learning_rates: rates.csv\nrates_at: 2e4\n"
+    rates = {(t.arm, t.config.train.lr) for t in load_grid(str(write_grid(for_all))).trials}
+    assert rates == {("dense", 0.02), ("ffn", 0.03)}
+    with pytest.raises(InputError, match=r"arm dense: .* tokens 40000;"):
+        load_grid(str(write_grid(text + "learning_rates: rates.csv\n")))
+
+
 def test_controls_train_nothing_that_quick_has_trained() -> None:
     quick, controls = load_grid("quick"), load_grid("controls")
     shared = {t.run_id for t in quick.trials} & {t.run_id for t in controls.trials}
