@@ -7,6 +7,8 @@ SHELL := /bin/bash
 GRID    ?= quick#          a file in sweeps/grids, by name, or the path of a YAML file
 SEEDS   ?=#                number of seeds an arm; empty: as the grid says
 DEVICE  ?=#                cpu, cuda; empty: the GPU where there is one
+GPU_SHARE ?=#              of a GPU for one trial, as 0.25; empty: 1
+MINUTES ?=#                after which a sweep stops as by Ctrl-C; empty: at its end
 PROCESSES ?=#              that train one trial together, a core or a GPU each; empty: 1
 RESULTS ?= results#        folder that everything is written to
 STORAGE ?=#                s3://BUCKET/PREFIX, for nodes of a cluster that do not share RESULTS
@@ -33,6 +35,8 @@ options = --results "$(strip $(RESULTS))" $(if $(strip $(SEEDS)),--seeds "$(stri
 device = $(if $(strip $(DEVICE)),--device "$(strip $(DEVICE))")
 processes = $(if $(strip $(PROCESSES)),--processes "$(strip $(PROCESSES))")
 bank = $(if $(strip $(BANK)),--bank "$(strip $(BANK))")
+gpu_share = $(if $(strip $(GPU_SHARE)),--gpu-share "$(strip $(GPU_SHARE))")
+until = $(if $(strip $(MINUTES)),--until $(shell expr $$(date +%s) + 60 \* $(strip $(MINUTES))))
 
 .PHONY: help
 help: ## print this
@@ -55,7 +59,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 .PHONY: sweep
 sweep: $(INSTALLED) ## run what is not finished of GRID: starts, resumes, widens
-	@$(BIN)/python -m sweeps run $(strip_grid) $(options) $(device) $(processes) $(bank)
+	@$(BIN)/python -m sweeps run $(strip_grid) $(options) $(device) $(gpu_share) $(processes) $(bank) $(until)
 
 .PHONY: plots
 plots: $(INSTALLED) ## fit the runs of GRID, draw RESULTS/GRID/report.html, log it in MLflow
@@ -73,6 +77,33 @@ STUDY := routing-rates routing-gain law-rates law law-beyond type-rates token-ra
 study-cpu: $(INSTALLED) ## the reference study: its grids in turn, each kept as it ends; some nine hours of two cores in all
 	@for grid in $(STUDY); do $(MAKE) --no-print-directory sweep keep GRID=$$grid || exit; done
 	@$(MAKE) --no-print-directory plots GRID=reference
+
+.PHONY: rates
+rates: $(INSTALLED) ## write the best rates of GRID, a grid over rates, to sweeps/grids/GRID.csv
+	@$(BIN)/python -m analysis tune $(strip_grid) --results "$(strip $(RESULTS))" \
+		--out sweeps/grids/$(notdir $(basename $(strip $(GRID)))).csv
+
+.PHONY: data
+data: $(INSTALLED) ## pack the text of GRID, or of several, for a machine without network: RESULTS/data.tar.xz
+	@$(BIN)/python -m sweeps data $(GRID) --results "$(strip $(RESULTS))"
+
+# gpu-beyond-rates and gpu-law-beyond are not among them: they wait for a prediction.
+STUDY_GPU := gpu-law-rates gpu-law gpu-type-rates gpu-memory-type gpu-fetched-size gpu-tree-level gpu-placement \
+	gpu-runtime-split gpu-training-mode gpu-tokens-per-parameter
+.PHONY: data-gpu
+data-gpu: GRID := $(STUDY_GPU)
+data-gpu: data ## the same for study-gpu
+
+.PHONY: study-gpu
+study-gpu: DEVICE := $(or $(strip $(DEVICE)),cuda)
+study-gpu: GPU_SHARE := $(or $(strip $(GPU_SHARE)),0.25)
+study-gpu: $(INSTALLED) ## the study at 25 times the size, on one GPU, kept as it goes on; MINUTES=9 a piece
+	@for grid in $(STUDY_GPU); do \
+		status=0; $(BIN)/python -m sweeps run $$grid $(options) $(device) $(gpu_share) $(bank) $(until) || status=$$?; \
+		test ! -f "$(strip $(RESULTS))/$$grid/runs.csv" || $(MAKE) --no-print-directory keep GRID=$$grid; \
+		test $$status = 0 || exit $$status; \
+		case $$grid in *-rates) $(MAKE) --no-print-directory rates GRID=$$grid;; esac; \
+	done
 
 .PHONY: probe
 probe: $(INSTALLED) ## ask every finished run of GRID for facts; make plots then draws recall by frequency

@@ -11,7 +11,9 @@ from sweeps.grid import GRIDS, Grid, load_grid
 
 NAMES = sorted(path.stem for path in GRIDS.glob("*.yaml"))
 README = Path(__file__).parents[2] / "README.md"
-ANCHORS = (32, 48)  # d_model
+AT_SIZES = pytest.mark.parametrize(
+    ("scale", "d_model"), [("", 32), ("", 48), ("gpu-", 160), ("gpu-", 192)]
+)
 MATCHED = ("moe", "pkm", "ngram")
 
 
@@ -61,9 +63,9 @@ def test_stands_in_the_readme(name: str) -> None:
     assert any(f"`{name}`" in row.split("|")[1] for row in rows)
 
 
-@pytest.mark.parametrize("d_model", ANCHORS)
-def test_memory_types_are_matched_by_size_or_by_flops(d_model: int) -> None:
-    grid = load_grid("memory-type")
+@AT_SIZES
+def test_memory_types_are_matched_by_size_or_by_flops(scale: str, d_model: int) -> None:
+    grid = load_grid(f"{scale}memory-type")
     (ffn,) = configs(grid, "ffn", d_model)
     for block in ("generic", "kv", "lora-qk", "lora-vo", "lora-ffn"):
         (config,) = configs(grid, block, d_model)
@@ -87,11 +89,12 @@ def test_rates_are_tuned_for_the_very_types_that_are_compared() -> None:
         }
 
     assert memories("type-rates") | memories("token-rates") == memories("memory-type")
+    assert memories("gpu-type-rates") == memories("gpu-memory-type")
 
 
-@pytest.mark.parametrize("d_model", ANCHORS)
-def test_levels_have_equal_fetch_or_equal_bank(d_model: int) -> None:
-    grid = load_grid("tree-level")
+@AT_SIZES
+def test_levels_have_equal_fetch_or_equal_bank(scale: str, d_model: int) -> None:
+    grid = load_grid(f"{scale}tree-level")
     fetch, equal = configs(grid, "equal-fetch", d_model), configs(grid, "equal-bank", d_model)
     assert len(distinct(fetch, runtime)) == 1 and len(distinct(fetch, bank)) == 3
     assert len(distinct(equal, bank)) == 1 and len(distinct(equal, runtime)) == 3
@@ -99,19 +102,19 @@ def test_levels_have_equal_fetch_or_equal_bank(d_model: int) -> None:
     assert distinct([*fetch, *equal], runtime) <= generic
 
 
-@pytest.mark.parametrize("d_model", ANCHORS)
-def test_the_runtime_budget_is_split_to_the_parameter(d_model: int) -> None:
-    grid = load_grid("runtime-split")
+@AT_SIZES
+def test_the_runtime_budget_is_split_to_the_parameter(scale: str, d_model: int) -> None:
+    grid = load_grid(f"{scale}runtime-split")
     split = configs(grid, "ffn", d_model)
     everything = [*split, *configs(grid, "generic", d_model), *configs(grid, "dense", d_model)]
     assert len(distinct(everything, runtime)) == 1
     assert len(distinct(split, bank)) == 1 and len(split) == 3
 
 
-@pytest.mark.parametrize("d_model", ANCHORS)
+@AT_SIZES
 @pytest.mark.parametrize("memory", ["ffn", "generic"])
-def test_training_modes_cost_the_same(memory: str, d_model: int) -> None:
-    grid = load_grid("training-mode")
+def test_training_modes_cost_the_same(memory: str, scale: str, d_model: int) -> None:
+    grid = load_grid(f"{scale}training-mode")
     (joint,) = configs(grid, memory, d_model)
     for mode in ("warm", "frozen"):
         (config,) = configs(grid, f"{memory}-{mode}", d_model)
