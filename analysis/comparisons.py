@@ -8,7 +8,7 @@ from analysis.drawing import ordered_arms
 from analysis.facts import split_gains
 from analysis.figures import Fits
 from analysis.multiplier import DENSE, MEASURES, multipliers
-from analysis.paired import EQUAL_RUNTIME, paired_differences
+from analysis.paired import EQUAL_RUNTIME, paired_differences, setting_differences
 
 GENERIC, RANDOM = "generic", "random"
 Worth = dict[tuple[str, str], pd.DataFrame]  # by (key, measure)
@@ -26,9 +26,10 @@ def multiplier_tables(runs: pd.DataFrame, fits: Fits, keys: Sequence[str], split
 
 
 def compare_arms(runs: pd.DataFrame, keys: Sequence[str], split: str) -> pd.DataFrame:
-    """Every routed arm against each generic arm, each arm on a random tree, and dense.
+    """Every routed arm against each generic arm, each arm on a random tree, dense, and itself in
+    another setting.
 
-    Columns of `paired_differences`, and `key`; only points of equal fetched size are compared.
+    Columns of `paired_differences`, and `key`; only points of equal size are compared.
     """
     generic, shuffled = arms_of(runs, GENERIC), random_arms(runs)
     routed = [arm for arm in ordered_arms(runs) if arm not in (*generic, *arms_of(runs, DENSE))]
@@ -38,6 +39,10 @@ def compare_arms(runs: pd.DataFrame, keys: Sequence[str], split: str) -> pd.Data
         for arm in routed
         for against in (*generic, *shuffled, EQUAL_RUNTIME)
         if against != arm
+    ] + [
+        setting_differences(runs, arm, f"loss_{split}_{key}").assign(key=key)
+        for key in keys
+        for arm in routed
     ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

@@ -1,5 +1,8 @@
-"""Differences in loss, seed by seed: between arms at equal size, and within a run between keys."""
+"""Differences in loss, seed by seed: between arms at equal size, between settings of one arm, and
+within a run between keys.
+"""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +15,8 @@ from analysis.seeds import POINT, pooled, smallest_detectable, t_summary
 
 EQUAL_RUNTIME = "dense at equal runtime"
 EQUAL = ["anchor", "n_fetched", "tokens"]  # in arms that are compared
+SETTINGS = ["anchor", "placement", "n_fetched", "n_bank"]  # in which points of an arm may differ
+SAME_SIZE = 0.01  # relative: runtime parameters that differ by less count as equal
 # Within a run: the path of another window, and no memory, against the right path.
 CONTROLS = {
     "shuffled path minus prefix path": ("shuffled", "prefix"),
@@ -38,6 +43,41 @@ def paired_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) ->
             points.append((point, values))
             alike.append(bool(packed_like(others, group.iloc[0]).all()))
     return _table(points, against).assign(packed_alike=alike)
+
+
+def setting_differences(runs: pd.DataFrame, arm: str, loss: str) -> pd.DataFrame:
+    """Loss of each point of `arm` minus that of the first one, in the order of the grid, of as many
+    tokens and runtime parameters: the worth of a placement, a level, a bank, a split.
+
+    Columns as `paired_differences`; `against` names in what the first differs, and its values.
+    """
+    own = runs[(runs["arm"] == arm) & runs[loss].notna()]
+    groups = [group for _, group in own.groupby(POINT, sort=False)]
+    found: dict[str, list[tuple[Any, Floats]]] = defaultdict(list)
+    alike: dict[str, list[bool]] = defaultdict(list)
+    for group in groups:
+        point, first = group.iloc[0], next(g for g in groups if _same_size(g, group))
+        label = _setting(first.iloc[0], point)
+        values = (_by_seed(group, loss) - _by_seed(first, loss)).dropna()
+        if label and len(values):
+            found[label].append((tuple(point[POINT]), values.to_numpy(dtype=float)))
+            alike[label].append(bool(packed_like(first, point).all()))
+    tables = [_table(at, label).assign(packed_alike=alike[label]) for label, at in found.items()]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _same_size(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    (n, tokens), (m, budget) = (g[["n_runtime", "tokens"]].iloc[0] for g in (one, other))
+    return bool(tokens == budget and abs(n - m) < SAME_SIZE * m)
+
+
+def _by_seed(group: pd.DataFrame, loss: str) -> pd.Series:
+    return group.groupby("seed")[loss].mean()
+
+
+def _setting(first: pd.Series, point: pd.Series) -> str:
+    different = [name for name in SETTINGS if first[name] != point[name]]
+    return ", ".join(f"{name} {first[name]}" for name in different)
 
 
 def control_differences(runs: pd.DataFrame, split: str) -> pd.DataFrame:

@@ -5,7 +5,12 @@ import pandas as pd
 import pytest
 
 from analysis.multiplier import dense_curve, log_interval, multipliers
-from analysis.paired import EQUAL_RUNTIME, control_differences, paired_differences
+from analysis.paired import (
+    EQUAL_RUNTIME,
+    control_differences,
+    paired_differences,
+    setting_differences,
+)
 from analysis.runs import one_count_a_budget
 from analysis.seeds import smallest_detectable
 from tests.analysis.conftest import WORTH, make_runs, true_loss
@@ -109,3 +114,21 @@ def test_arms_are_compared_at_equal_fetched_size_alone() -> None:
     assert len(paired_differences(runs, "ffn", "generic", "loss_test_prefix")) == 3
     runs.loc[(runs["arm"] == "generic") & (runs["anchor"] == "4x64"), "n_fetched"] *= 2
     assert len(paired_differences(runs, "ffn", "generic", "loss_test_prefix")) == 2
+
+
+def test_settings_of_an_arm_are_compared_with_its_first_at_equal_size() -> None:
+    runs = exact(3)
+    uniform = runs[(runs["arm"] == "ffn") & (runs["anchor"] != "4x64")]
+    late = uniform.assign(placement="3", loss_test_prefix=uniform["loss_test_prefix"] - 0.01)
+    split = uniform.assign(anchor="narrow", n_anchor=1, loss_test_prefix=9.0, seed=9)
+    table = setting_differences(pd.concat([runs, late, split]), "ffn", "loss_test_prefix")
+    assert set(table["anchor"]) == set(late["anchor"])  # of "narrow" no seed is shared
+    assert set(table["placement"]) == {"3"}
+    assert set(table["against"]) == {f"placement {uniform['placement'].iloc[0]}"}
+    np.testing.assert_allclose(table["difference"], -0.01, atol=1e-12)
+    assert (table["seeds"] == 3).all() and table["packed_alike"].all()
+
+    other = late.assign(branching="2-2")  # another tree packed its text
+    unfair = setting_differences(pd.concat([runs, other]), "ffn", "loss_test_prefix")
+    assert not unfair["packed_alike"].any()
+    assert setting_differences(runs, "ffn", "loss_test_prefix").empty
