@@ -49,7 +49,7 @@ def setting_differences(runs: pd.DataFrame, arm: str, loss: str) -> pd.DataFrame
     """Loss of each point of `arm` minus that of the first one, in the order of the grid, of as many
     tokens and runtime parameters: the worth of a placement, a level, a bank, a split.
 
-    Columns as `paired_differences`; `against` names in what the first differs, and its values.
+    Columns as `paired_differences`; `against` names in what the first differs.
     """
     own = runs[(runs["arm"] == arm) & runs[loss].notna()]
     groups = [group for _, group in own.groupby(POINT, sort=False)]
@@ -77,7 +77,7 @@ def _by_seed(group: pd.DataFrame, loss: str) -> pd.Series:
 
 def _setting(first: pd.Series, point: pd.Series) -> str:
     different = [name for name in SETTINGS if first[name] != point[name]]
-    return ", ".join(f"{name} {first[name]}" for name in different)
+    return f"its first {', '.join(different)}" if different else ""
 
 
 def control_differences(runs: pd.DataFrame, split: str) -> pd.DataFrame:

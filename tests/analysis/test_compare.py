@@ -124,7 +124,7 @@ def test_settings_of_an_arm_are_compared_with_its_first_at_equal_size() -> None:
     table = setting_differences(pd.concat([runs, late, split]), "ffn", "loss_test_prefix")
     assert set(table["anchor"]) == set(late["anchor"])  # of "narrow" no seed is shared
     assert set(table["placement"]) == {"3"}
-    assert set(table["against"]) == {f"placement {uniform['placement'].iloc[0]}"}
+    assert set(table["against"]) == {"its first placement"}
     np.testing.assert_allclose(table["difference"], -0.01, atol=1e-12)
     assert (table["seeds"] == 3).all() and table["packed_alike"].all()
 
