@@ -71,10 +71,9 @@ def rows(layers: int, width: int) -> tuple[Step, Step]:
     optimizer = RowAdamW(0.9, 0.95, 0.0, 1.0)
     size = 3 * layers * width * MULTIPLIER
     weights, first, second, gradient = torch.rand(4, BLOCKS, size)
-    kept = Rows(weights, first, second, torch.zeros(BLOCKS, dtype=torch.int64))
-    updates = (optimizer._in_place, optimizer._by_passes)
-    compiled, by_torch = (partial(update, kept, gradient, 1e-6) for update in updates)
-    return compiled, by_torch
+    table = Rows(weights, first, second, torch.zeros(BLOCKS, dtype=torch.int64))
+    given = gradient, 1e-6, table, torch.arange(BLOCKS)
+    return partial(optimizer._compiled, *given), partial(optimizer._by_passes, *given)
 
 
 LOOPS = {"norm": norms, "gate": gates, "rows": rows}

@@ -64,7 +64,7 @@ def our_step(keys: int, x_nd: torch.Tensor, target_nd: torch.Tensor) -> Step:
         (layer(x_nd, values.rows) - target_nd).square().mean().backward()
         dense.step()
         dense.zero_grad(set_to_none=True)
-        rows.step(memory.fetched(), RATE)
+        rows.step(memory.row_gradients(), RATE)
 
     return step
 

@@ -134,28 +134,30 @@ def gated_backward(grad_nf: Bits, gate_up_nf: Bits, d_gate_up_nf: Bits) -> None:
 
 @compiled
 def adamw_rows(
-    weights_ud: Floats,
+    at_u: NDArray[np.int64],
     grad_ud: Floats,
-    first_ud: Floats,
-    second_ud: Floats,
-    steps_u: NDArray[np.int64],
+    weights_nd: Floats,
+    first_nd: Floats,
+    second_nd: Floats,
+    steps_n: NDArray[np.int64],
     settings: tuple[float, float, float, float, float, float],
 ) -> None:
-    """In place, AdamW with the gradient clipped row by row and each row's own count of steps.
+    """In place on the rows `at`, AdamW with the gradient clipped row by row and each row's own
+    count of steps.
 
     `settings`: lr, beta1, beta2, weight decay, clip, epsilon.
     """
     lr, beta1, beta2, decay, clip, epsilon = settings
     b1, b2, keep, least = f32(beta1), f32(beta2), f32(1 - lr * decay), f32(epsilon)
-    for row in range(len(weights_ud)):
-        w, g, m, v = weights_ud[row], grad_ud[row], first_ud[row], second_ud[row]
+    for u, row in enumerate(at_u):
+        w, g, m, v = weights_nd[row], grad_ud[u], first_nd[row], second_nd[row]
         square = f32(0)
         for i in range(len(g)):
             square += g[i] * g[i]
         clipped = f32(min(1.0, clip / (np.sqrt(square) + epsilon)))
-        steps_u[row] += 1
-        scale = f32(lr / (1 - beta1 ** steps_u[row]))
-        root = f32(1 / np.sqrt(1 - beta2 ** steps_u[row]))
+        steps_n[row] += 1
+        scale = f32(lr / (1 - beta1 ** steps_n[row]))
+        root = f32(1 / np.sqrt(1 - beta2 ** steps_n[row]))
         for i in range(len(g)):
             grad = g[i] * clipped
             m[i] = m[i] * b1 + grad * (f32(1) - b1)

@@ -13,7 +13,7 @@ from core.dataset import PADDING
 from core.errors import InputError
 from core.loss import summed_cross_entropy
 from core.memory import create_bank, create_token_memory
-from core.memory.bank import BankPlace, Fetch
+from core.memory.bank import BankPlace, Fetch, RowGradient, row_gradients
 from core.memory.base import Attached
 from core.past import Past
 from core.reader import Reader, merged_anchor, split_memory
@@ -63,17 +63,17 @@ class Model:
         if self.bank:
             self.bank.read_ahead(self.route(path_bl))
 
-    def rows(self, fetches: Sequence[Fetch]) -> Sequence[Fetch]:
-        """What RowAdamW updates after a backward pass: the blocks, or the rows that tokens read.
+    def row_gradients(self, fetches: Sequence[Fetch]) -> Sequence[RowGradient]:
+        """What RowAdamW takes after a backward pass: of blocks, or of the rows that tokens read.
 
-        Their gradients are sums over processes; the blocks lie with the first alone.
+        They are sums over processes; the blocks lie with the first alone.
         """
         if self.token_memory:
-            return self.token_memory.fetched()
-        for fetch in fetches:
-            if fetch.rows.grad is not None:
-                parallel.add_up(fetch.rows.grad)
-        return fetches if parallel.first() else ()
+            return self.token_memory.row_gradients()
+        gradients = row_gradients(fetches)
+        for gradient in gradients:
+            parallel.add_up(gradient.values)
+        return gradients if parallel.first() else ()
 
     def attach(
         self,

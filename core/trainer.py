@@ -162,7 +162,7 @@ class Trainer:
             group["lr"] = group["peak"] * share
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.row_optimizer.step(self.model.rows(fetches), self._row_lr(share))
+        self.row_optimizer.step(self.model.row_gradients(fetches), self._row_lr(share))
 
     def _row_lr(self, share: float) -> float:
         memory = self.model.token_memory

@@ -1,8 +1,8 @@
 """The bank: a table per level, one row a block, each row beside its moments.
 
-A step fetches the distinct rows of its batch as leaf tensors, the model uses them, `RowAdamW`
-updates those rows and their moments, and the rows go back. So a step costs what it fetches,
-whatever the size of the bank, and a row that was not fetched does not move: no decay, no momentum.
+A step fetches the distinct rows of its batch as leaf tensors, the model uses them, and `RowAdamW`
+updates those rows and their moments in the table. So a step costs what it fetches, whatever the
+size of the bank, and a row that was not fetched does not move: no decay, no momentum.
 """
 
 from collections.abc import Sequence
@@ -17,32 +17,43 @@ from torch import Tensor
 from core import parallel
 from core.memory.base import Attached, BlockMemory, per_layer
 from core.memory.disk import DiskTable
-from core.memory.row_format import FP32, RowFormat, Rows
-from core.memory.table import DistantTable, Draw, ResidentTable, Table
+from core.memory.row_format import FP32, RowFormat
+from core.memory.table import DistantTable, Draw, ResidentTable, Table, Update
 
 
-@dataclass
+@dataclass(frozen=True)
+class RowGradient:
+    """What a step's backward passes gave some rows of a table: values [u, size] of the row numbers
+    ids [u], ascending; `update` changes these rows
+    """
+
+    ids: Tensor
+    values: Tensor
+    update: Update
+
+
+@dataclass(frozen=True)
 class Fetch:
     """The distinct rows of one batch at one level.
 
-    ids [u] row numbers, ascending · kept: the rows with their moments in fp32, whose weights are
-    leaves with gradient · index [b] row of each document
+    ids [u] row numbers, ascending · rows [u, size] weights in fp32, leaves with gradient ·
+    index [b] row of each document · `update` changes the rows in their table
     """
 
     table: Table
     ids: Tensor
-    kept: Rows
+    rows: Tensor
     index: Tensor
+    update: Update
 
-    @property
-    def rows(self) -> Tensor:
-        """Weights [u, size]."""
-        return self.kept.weights
 
-    def put(self, rows: Rows) -> None:
-        """Back to the table, as it keeps them."""
-        kept = self.table.format.round(self.ids, rows)
-        self.table.write(self.ids, kept.to(self.table.device))
+def row_gradients(fetches: Sequence[Fetch]) -> list[RowGradient]:
+    """Of the levels that a backward pass has reached."""
+    return [
+        RowGradient(fetch.ids, fetch.rows.grad, fetch.update)
+        for fetch in fetches
+        if fetch.rows.grad is not None
+    ]
 
 
 @dataclass(frozen=True)
@@ -92,10 +103,10 @@ class Bank:
         for level, table in self.tables.items():
             ids, index = torch.unique(path_bl[:, level], return_inverse=True)
             ids = ids.to(table.device)
-            kept = table.read(ids).to(path_bl.device).wide()
-            parallel.copy_first(kept.weights)
-            kept.weights.requires_grad_()
-            fetches.append(Fetch(table, ids, kept, index))
+            weights, update = table.read(ids)
+            rows = weights.to(path_bl.device)
+            parallel.copy_first(rows)
+            fetches.append(Fetch(table, ids, rows.requires_grad_(), index, update))
         return fetches
 
     def attach(

@@ -13,6 +13,7 @@ import errno
 import os
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -21,8 +22,8 @@ import torch
 from torch import Tensor
 
 from core.memory.journal import Ids, Journal, Records
-from core.memory.row_format import RowFormat, Rows
-from core.memory.table import Draw, Table, initial
+from core.memory.row_format import Change, RowFormat, Rows, wide
+from core.memory.table import Draw, Table, Update, initial
 
 
 class DiskTable(Table):
@@ -46,7 +47,12 @@ class DiskTable(Table):
         self.written: tuple[Ids, Records] | None = None
         self.writing: Future[None] | None = None
 
-    def read(self, ids_u: Tensor) -> Rows:
+    def read(self, ids_u: Tensor) -> tuple[Tensor, Update]:
+        kept = self.kept(ids_u)
+        return wide(kept.weights.detach()), partial(self._update, ids_u, kept)
+
+    def kept(self, ids_u: Tensor) -> Rows:
+        """Copies of rows as the format keeps them."""
         ids = ids_u.numpy()
         records = self._read_ahead_of(ids)
         if records is None:
@@ -83,6 +89,9 @@ class DiskTable(Table):
             for ids, records in self.journal.since(step):
                 self._put(ids, records)
         self.journal.start(step)
+
+    def _update(self, ids_u: Tensor, kept: Rows, change: Change) -> None:
+        self.write(ids_u, self.format.changed(ids_u, kept, change))
 
     def _finish_writing(self) -> None:
         if self.writing:

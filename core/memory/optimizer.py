@@ -1,12 +1,13 @@
 """AdamW by rows: only fetched rows and their moments move; each row counts its own steps."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from core.kernels import adamw_rows
-from core.memory.bank import Fetch
+from core.memory.bank import RowGradient
 from core.memory.row_format import Rows
 
 EPSILON = 1e-8
@@ -23,36 +24,34 @@ class RowAdamW:
         self.weight_decay, self.clip = weight_decay, clip
 
     @torch.no_grad()
-    def step(self, fetches: Sequence[Fetch], lr: float) -> None:
-        """Update the fetched rows from their gradients and write them back to their tables."""
-        for fetch in fetches:
-            if fetch.rows.grad is None:
-                continue
-            self._update(fetch, fetch.rows.grad, lr)
+    def step(self, gradients: Sequence[RowGradient], lr: float) -> None:
+        """Update rows in their tables from their gradients."""
+        for gradient in gradients:
+            values_ud = gradient.values.to(gradient.ids.device)
+            change = self._compiled if values_ud.device.type == "cpu" else self._by_passes
+            gradient.update(partial(change, values_ud, lr))
 
-    def _update(self, fetch: Fetch, gradient: Tensor, lr: float) -> None:
-        update = self._in_place if gradient.device.type == "cpu" else self._by_passes
-        fetch.put(update(fetch.kept, gradient, lr))
-
-    def _in_place(self, kept: Rows, gradient: Tensor, lr: float) -> Rows:
+    def _compiled(self, gradient_ud: Tensor, lr: float, rows: Rows, at_u: Tensor) -> None:
         adamw_rows(
-            kept.weights.detach().numpy(),
-            gradient.numpy(),
-            kept.first.numpy(),
-            kept.second.numpy(),
-            kept.steps.numpy(),
+            at_u.numpy(),
+            gradient_ud.numpy(),
+            rows.weights.numpy(),
+            rows.first.numpy(),
+            rows.second.numpy(),
+            rows.steps.numpy(),
             (lr, self.beta1, self.beta2, self.weight_decay, self.clip, EPSILON),
         )
-        return Rows(kept.weights.detach(), kept.first, kept.second, kept.steps)
 
-    def _by_passes(self, kept: Rows, gradient: Tensor, lr: float) -> Rows:
-        norm_u1 = gradient.norm(dim=1, keepdim=True)
-        gradient.mul_((self.clip / (norm_u1 + EPSILON)).clamp_(max=1.0))
-        steps_u1 = kept.steps.add(1)[:, None]
-        first = kept.first.lerp_(gradient, 1 - self.beta1)
-        second = kept.second.mul_(self.beta2)
-        second.addcmul_(gradient, gradient, value=1 - self.beta2)
+    def _by_passes(self, gradient_ud: Tensor, lr: float, rows: Rows, at_u: Tensor) -> None:
+        norm_u1 = gradient_ud.norm(dim=1, keepdim=True)
+        clipped_ud = gradient_ud * (self.clip / (norm_u1 + EPSILON)).clamp_(max=1.0)
+        weights_ud, first_ud, second_ud, steps_u = (part[at_u] for part in rows.tensors)
+        steps_u1 = steps_u.add_(1)[:, None]
+        first_ud.lerp_(clipped_ud, 1 - self.beta1)
+        second_ud.mul_(self.beta2).addcmul_(clipped_ud, clipped_ud, value=1 - self.beta2)
         scale_u1 = lr / (1 - self.beta1**steps_u1)
-        root = second.sqrt().div_((1 - self.beta2**steps_u1).sqrt()).add_(EPSILON)
-        weights = kept.weights.detach().mul_(1 - lr * self.weight_decay)
-        return Rows(weights.sub_(scale_u1 * first / root), first, second, steps_u1[:, 0])
+        root_ud = second_ud.sqrt().div_((1 - self.beta2**steps_u1).sqrt()).add_(EPSILON)
+        weights_ud.mul_(1 - lr * self.weight_decay).sub_(scale_u1 * first_ud / root_ud)
+        new = weights_ud, first_ud, second_ud, steps_u
+        for part, values in zip(rows.tensors, new, strict=True):
+            part.index_copy_(0, at_u, values)

@@ -6,7 +6,8 @@ stochastically they arrive in the mean. Sources: weights arXiv 2010.06192, momen
 arXiv 2412.19437, sec. 3.3.3.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,9 +16,8 @@ from torch import Tensor
 
 @dataclass
 class Rows:
-    """Some rows of a table, as copies.
-
-    weights, first, second [u, size] with AdamW's moments · steps [u] updates that a row has had
+    """Rows of a table: weights, first, second [n, size] with AdamW's moments · steps [n] updates
+    that a row has had
     """
 
     weights: Tensor
@@ -25,13 +25,13 @@ class Rows:
     second: Tensor
     steps: Tensor
 
-    def to(self, device: torch.device) -> "Rows":
-        return Rows(*(getattr(self, field.name).to(device) for field in fields(self)))
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [self.weights, self.first, self.second, self.steps]
 
-    def wide(self) -> "Rows":
-        """What is kept in bf16, exactly in fp32."""
-        kept = (getattr(self, field.name) for field in fields(self))
-        return Rows(*(x.float() if x.dtype == torch.bfloat16 else x for x in kept))
+
+# Makes a step of those rows, all in fp32, that stand at the places [u], in place.
+Change = Callable[[Rows, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,36 @@ class RowFormat:
         """By the names that they have in `Rows`."""
         return {"weights": self.weights, "first": self.moments, "second": self.moments}
 
+    @property
+    def narrow(self) -> list[str]:
+        """The parts that are not kept in fp32."""
+        return [name for name, dtype in self.parts.items() if dtype != torch.float32]
+
+    def changed(self, ids_u: Tensor, kept: Rows, change: Change) -> Rows:
+        """Copies of the rows `ids_u` after a step, given and taken as the table keeps them."""
+        rows = Rows(*map(wide, kept.tensors))
+        change(rows, torch.arange(len(ids_u), device=ids_u.device))
+        return self.round(ids_u, rows)
+
     def round(self, ids_u: Tensor, rows: Rows) -> Rows:
         """Rows `ids_u` of fp32 as the table keeps them, after the step that `rows.steps` counts."""
-        narrow = [name for name, dtype in self.parts.items() if dtype != torch.float32]
-        if not narrow:
+        if not self.narrow:
             return rows
-        rounded = {n: torch.empty_like(getattr(rows, n), dtype=torch.bfloat16) for n in narrow}
+        rounded = {n: torch.empty_like(getattr(rows, n), dtype=torch.bfloat16) for n in self.narrow}
         size = rows.weights.shape[1]
         for i, (number, step) in enumerate(zip(ids_u.tolist(), rows.steps.tolist(), strict=True)):
-            draws = random_bits((*self.seed, number, step), len(narrow) * size)
-            for name, bits in zip(narrow, draws.to(ids_u.device).split(size), strict=True):
+            draws = random_bits((*self.seed, number, step), len(rounded) * size)
+            for name, bits in zip(rounded, draws.to(ids_u.device).split(size), strict=True):
                 rounded[name][i] = round_stochastically(getattr(rows, name)[i], bits)
         return replace(rows, **rounded)
 
 
 FP32 = RowFormat()
+
+
+def wide(x: Tensor) -> Tensor:
+    """bf16 exactly in fp32; the rest as it is."""
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def random_bits(seed: tuple[int, ...], n: int) -> Tensor:

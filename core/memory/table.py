@@ -2,15 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 import torch
 from torch import Tensor
 
-from core.memory.row_format import FP32, RowFormat, Rows
+from core.memory.row_format import FP32, Change, RowFormat, Rows, wide
 
 # Fills the block [1, *shape] of a number with its initial values.
 Draw = Callable[[int, Tensor], None]
+# Lets a change work on certain rows of a table.
+Update = Callable[[Change], None]
 
 
 def initial(draw: Draw, number: int, shape: tuple[int, ...]) -> Tensor:
@@ -21,13 +24,9 @@ def initial(draw: Draw, number: int, shape: tuple[int, ...]) -> Tensor:
 
 
 class Table(ABC):
-    """Rows by number, given and taken as its format keeps them.
-
-    `shape` is that of one block, whose row is flat.
-    """
+    """Rows by number; `shape` is that of one block, whose row is flat."""
 
     shape: tuple[int, ...]
-    format: RowFormat
 
     @property
     def device(self) -> torch.device:
@@ -35,12 +34,10 @@ class Table(ABC):
         return torch.device("cpu")
 
     @abstractmethod
-    def read(self, ids_u: Tensor) -> Rows:
-        """Rows `ids_u`, ascending and distinct."""
-
-    @abstractmethod
-    def write(self, ids_u: Tensor, rows: Rows) -> None:
-        """Put rows in their places."""
+    def read(self, ids_u: Tensor) -> tuple[Tensor, Update]:
+        """Of the rows `ids_u`, ascending and distinct: the weights [u, size], a copy in fp32, and
+        what updates them in the table.
+        """
 
     @abstractmethod
     def read_ahead(self, ids_b: Tensor) -> None:
@@ -82,12 +79,20 @@ class ResidentTable(Table):
     def device(self) -> torch.device:
         return self.rows.device
 
-    def read(self, ids_u: Tensor) -> Rows:
-        return Rows(*(part.detach()[ids_u] for part in self.state().values()))
+    def read(self, ids_u: Tensor) -> tuple[Tensor, Update]:
+        weights = self.rows.detach().index_select(0, ids_u)
+        return wide(weights), partial(self.update, ids_u)
 
-    def write(self, ids_u: Tensor, rows: Rows) -> None:
-        for part, new in zip(self.state().values(), vars(rows).values(), strict=True):
-            part.detach().index_copy_(0, ids_u, new)
+    def update(self, ids_u: Tensor, change: Change) -> None:
+        """Rows of fp32 are changed where they lie."""
+        everything = [part.detach() for part in self.state().values()]
+        if not self.format.narrow:
+            change(Rows(*everything), ids_u)
+            return
+        kept = Rows(*(part.index_select(0, ids_u) for part in everything))
+        changed = self.format.changed(ids_u, kept, change)
+        for part, new in zip(everything, changed.tensors, strict=True):
+            part.index_copy_(0, ids_u, new)
 
     def read_ahead(self, ids_b: Tensor) -> None:
         """Nothing: memory is at hand."""
@@ -109,18 +114,14 @@ class ResidentTable(Table):
 
 
 class DistantTable(Table):
-    """The rows lie with another process: it reads them, sends them and writes them."""
+    """The rows lie with another process: it reads them, sends them and updates them."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape, self.format = shape, FP32
+        self.shape = shape
 
-    def read(self, ids_u: Tensor) -> Rows:
-        """Room for the weights, and no moments."""
-        none = torch.empty(0)
-        return Rows(torch.empty(len(ids_u), prod(self.shape)), none, none, none)
-
-    def write(self, ids_u: Tensor, rows: Rows) -> None:
-        """Nothing."""
+    def read(self, ids_u: Tensor) -> tuple[Tensor, Update]:
+        """Room for the weights; an update does nothing."""
+        return torch.empty(len(ids_u), prod(self.shape)), lambda change: None
 
     def read_ahead(self, ids_b: Tensor) -> None:
         """Nothing."""

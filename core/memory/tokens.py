@@ -1,18 +1,19 @@
 """What a memory that each token addresses has in common: dense weights, and rows read sparsely.
 
 Autograd gives the rows that a step read, and those alone, as a sparse gradient; summed over layers,
-heads and micro-batches they become one fetch, which `RowAdamW` applies as it does for blocks.
+heads and micro-batches they become one, which `RowAdamW` applies as it does for blocks.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from core import parallel
 from core.config import AnchorConfig
-from core.memory.bank import Fetch
+from core.memory.bank import RowGradient
 from core.memory.base import Attached, per_layer
 from core.memory.table import ResidentTable
 from core.memory_config import MemoryConfig
@@ -70,11 +71,10 @@ class TokenMemory(nn.Module, ABC):
         )
         return per_layer(attached, self.layers, n_layers)
 
-    def fetched(self) -> list[Fetch]:
-        """The rows that backward passes reached since the last call, with their gradients."""
-        return [
-            fetch for table in self.tables.values() if (fetch := _take_gradient(table)) is not None
-        ]
+    def row_gradients(self) -> list[RowGradient]:
+        """Of the rows that backward passes reached since the last call."""
+        taken = (_take_gradient(table) for table in self.tables.values())
+        return [gradient for gradient in taken if gradient is not None]
 
     def table_state(self) -> dict[str, Tensor]:
         """Rows, moments and steps of every table by name, without copies."""
@@ -90,7 +90,7 @@ class TokenMemory(nn.Module, ABC):
             table.rows.requires_grad_()
 
 
-def _take_gradient(table: ResidentTable) -> Fetch | None:
+def _take_gradient(table: ResidentTable) -> RowGradient | None:
     if table.rows.grad is None:
         return None
     gradient = parallel.add_up(table.rows.grad).coalesce()
@@ -99,6 +99,4 @@ def _take_gradient(table: ResidentTable) -> Fetch | None:
     reached_u = rows_ud.any(dim=1)  # padding reads rows too, and has no gradient
     if not reached_u.all():
         ids, rows_ud = ids[reached_u], rows_ud[reached_u]
-    kept = table.read(ids)
-    kept.weights.grad = rows_ud
-    return Fetch(table, ids, kept, ids)
+    return RowGradient(ids, rows_ud, partial(table.update, ids))

@@ -17,7 +17,7 @@ from core.dataset import PADDING
 from core.errors import InputError
 from core.generate import Codec
 from core.loss import summed_cross_entropy
-from core.memory.bank import Bank, BankPlace, Fetch
+from core.memory.bank import Bank, BankPlace, Fetch, row_gradients
 from core.memory.base import Attached
 from core.memory.ffn import FFNMemory
 from core.memory.optimizer import RowAdamW
@@ -167,7 +167,7 @@ def train_bank(
         scored_bt = predicted(segments_bt)
         loss = model.summed_loss(rows_bt, segments_bt, fetches, scored_bt) / scored_bt.sum()
         loss.backward()
-        optimizer.step(fetches, train.lr * rate(step, steps, train))
+        optimizer.step(row_gradients(fetches), train.lr * rate(step, steps, train))
         on_log(step + 1, steps, loss.item())
 
 

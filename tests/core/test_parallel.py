@@ -79,8 +79,8 @@ class Work:
         def step() -> None:
             seen.update({n: parallel.whole(p.grad) for n, p in dense.items() if p.grad is not None})
 
-        def row_step(fetches: Any, lr: float) -> None:
-            seen.update({f"row{n}": f.rows.grad.clone() for n, f in enumerate(fetches)})
+        def row_step(gradients: Any, lr: float) -> None:
+            seen.update({f"row{n}": g.values.clone() for n, g in enumerate(gradients)})
 
         trainer.optimizer.step = step  # type: ignore[method-assign, assignment]
         trainer.row_optimizer.step = row_step  # type: ignore[method-assign]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config import AnchorConfig
-from core.memory.bank import Bank, BankPlace
+from core.memory.bank import Bank, BankPlace, row_gradients
 from core.memory.disk import DiskTable
 from core.memory.ffn import FFNMemory
 from core.memory.optimizer import RowAdamW
@@ -35,14 +35,19 @@ def new_table(folder: Path) -> DiskTable:
 def train(table: DiskTable, ids: set[int], ahead: set[int] | None = None) -> None:
     """Add 1 to every weight of the rows, and 0.5 and 0.25 to their moments."""
     ids_u = torch.tensor(sorted(ids))
-    rows = table.read(ids_u)
+    _, update = table.read(ids_u)
     if ahead is not None:
         table.read_ahead(torch.tensor(sorted(ahead)))
-    table.write(ids_u, Rows(rows.weights + 1, rows.first + 0.5, rows.second + 0.25, rows.steps + 1))
+    update(add)
+
+
+def add(rows: Rows, at_u: torch.Tensor) -> None:
+    for part, more in zip(rows.tensors, (1, 0.5, 0.25, 1), strict=True):
+        part[at_u] += more
 
 
 def contents(table: DiskTable) -> dict[str, list[float]]:
-    rows = table.read(torch.arange(N))
+    rows = table.kept(torch.arange(N))
     return {name: part.tolist() for name, part in vars(rows).items()}
 
 
@@ -66,12 +71,13 @@ def test_training_is_that_of_a_bank_in_memory(
             for fetch in fetches:
                 generator = torch.Generator().manual_seed(step)
                 fetch.rows.grad = torch.randn(fetch.rows.shape, generator=generator)
-            optimizer.step(fetches, 0.1)
-    for level, table in memory.tables.items():
-        every_row = torch.arange(len(memory.resident()[level].rows))
-        expected, found = table.read(every_row), disk.tables[level].read(every_row)
-        for name, part in vars(expected).items():
-            assert torch.equal(part, getattr(found, name)), (level, name)
+            optimizer.step(row_gradients(fetches), 0.1)
+    for level, table in memory.resident().items():
+        files = disk.tables[level]
+        assert isinstance(files, DiskTable)
+        found = files.kept(torch.arange(len(table.rows))).tensors
+        for (name, expected), part in zip(table.state().items(), found, strict=True):
+            assert torch.equal(part, expected), (level, name)
 
 
 def open_files() -> int:
@@ -95,7 +101,7 @@ def test_rows_that_were_not_trained_take_no_room(tmp_path: Path) -> None:
     table = DiskTable(tmp_path, 10_000, (1, 1024), lambda _, block: block.fill_(1), RowFormat())
     table.roll_back(0)
     train_one = torch.tensor([5000])
-    table.write(train_one, table.read(train_one))
+    table.write(train_one, table.kept(train_one))
     table.checkpoint(1, 0)
     stat = (tmp_path / "rows").stat()
     assert stat.st_size == 10_000 * (8 + 3 * 4 * 1024)
@@ -153,7 +159,7 @@ def test_what_went_wrong_in_writing_is_raised(tmp_path: Path) -> None:
     """A file opened for reading alone stands for a disk that takes no more."""
     table = new_table(tmp_path)
     table.roll_back(0)
-    rows = table.read(torch.tensor([1]))
+    rows = table.kept(torch.tensor([1]))
     table.file = os.open(tmp_path / "rows", os.O_RDONLY)
     table.write(torch.tensor([1]), rows)
     with pytest.raises(OSError, match="Bad file descriptor"):

@@ -247,17 +247,16 @@ def test_layers_and_micro_batches_give_one_update_of_a_row(make_config: Make) ->
     tokens, segments = inputs()
     for part in (slice(0, 1), slice(1, 3)):
         model.summed_loss(tokens[part], segments[part], []).backward()
-    (fetch,) = model.rows([])
-    assert model.rows([]) == []
-    assert fetch.ids.tolist() == sorted(set(fetch.ids.tolist()))
-    gradient = fetch.rows.grad
-    assert gradient is not None
+    (rows,) = model.row_gradients([])
+    assert model.row_gradients([]) == []
+    assert rows.ids.tolist() == sorted(set(rows.ids.tolist()))
+    gradient = rows.values
     values = memory_of(model, PKMemory).tables["values"].rows
     slopes = []
     for step in (1e-2, -1e-2):
         moved = copy.deepcopy(values.detach())
         with torch.no_grad():
-            values[fetch.ids] += step * gradient / gradient.norm()
+            values[rows.ids] += step * gradient / gradient.norm()
         slopes.append(model.summed_loss(tokens, segments, []).item())
         with torch.no_grad():
             values.copy_(moved)
