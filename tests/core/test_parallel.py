@@ -25,7 +25,7 @@ from core.load import load_run
 from core.record import KEYS, RunRecord, Status, read_record
 from core.train import train_run
 from core.trainer import Trainer
-from tests.core.test_train import ARMS, Killed
+from tests.core.test_train import ARMS, Killed, kill
 
 STEPS = {"tokens": 10 * 64}
 START = {"start": {"tokens": 5 * 64, "lr": 1e-2}}
@@ -57,7 +57,7 @@ class Work:
     def train(self, case: str, name: str, kill_at: float = np.inf) -> RunRecord:
         def on_log(point: dict[str, float]) -> None:
             if point["step"] >= kill_at:
-                raise Killed
+                kill()
 
         place = "disk" if case == "disk" else "device"
         every = 0.0 if case == "disk" or name.startswith("killed") else 1e9

@@ -1,9 +1,11 @@
 """A run learns, resumes to the bit, and stops when it diverges."""
 
+import gc
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from core.config import RunConfig, Runtime
 from core.dataset import Dataset
 from core.errors import InputError
 from core.load import load_run
+from core.memory.disk import DiskTable
 from core.record import INCIDENTAL, RunRecord, Status
 from core.train import train_run
 from core.trainer import Trainer
@@ -40,6 +43,13 @@ class Killed(Exception):
     """Stands for SIGKILL in the middle of a run."""
 
 
+def kill() -> NoReturn:
+    """The threads that write a bank die too: none may write while the run goes on elsewhere."""
+    for table in (x for x in gc.get_objects() if type(x) is DiskTable):
+        table.worker.shutdown(cancel_futures=True)
+    raise Killed
+
+
 def run(
     config: RunConfig,
     dataset: Dataset,
@@ -50,7 +60,7 @@ def run(
 ) -> RunRecord:
     def on_log(point: dict[str, float]) -> None:
         if kill_at is not None and point["step"] >= kill_at:
-            raise Killed
+            kill()
 
     runtime = Runtime.model_validate({"checkpoint_seconds": every, "bank": bank})
     return Trainer(config, runtime, folder, dataset, on_log).run()
