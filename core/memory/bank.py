@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from core import parallel
@@ -114,14 +115,15 @@ class Bank:
     ) -> list[Attached]:
         """What each of the anchor's layers sees, for the documents `part` of the fetched batch."""
         alike = all(len(fetch.ids) == 1 for fetch in fetches)  # one block for all: a plain product
-        blocks = [
-            (f.rows.to(dtype) if alike else f.rows.to(dtype)[f.index[part]]).unflatten(
-                1, f.table.shape
-            )
-            for f in fetches
-        ]
-        block = torch.cat(blocks, dim=-2)
-        attached = map(self.memory.attach, block.unbind(1))
+        blocks = []
+        for fetch in fetches:
+            rows = fetch.rows.to(dtype)
+            # Backwards an embedding adds up whole rows, which indexing does a number at a time.
+            own = rows if alike else F.embedding(fetch.index[part], rows)
+            blocks.append(own.unflatten(1, fetch.table.shape).unbind(1))
+        attached = (
+            self.memory.attach(torch.cat(levels, dim=-2)) for levels in zip(*blocks, strict=True)
+        )
         return per_layer(attached, self.memory.layers, n_layers)
 
     def read_ahead(self, path_bl: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from core.anchor import truncated_normal
 from core.memory.base import Attached, BlockMemory
+from core.memory.products import linear
 from core.pointwise import swiglu
 
 
@@ -27,7 +28,7 @@ class AttachedFFN(Attached):
 
     def added(self, normed_btd: Tensor) -> Tensor:
         """M3 (SiLU(M1 x) * M2 x) of the normed input."""
-        return swiglu(normed_btd @ self.gate_up_bwd.transpose(-1, -2)) @ self.down_brd
+        return swiglu(linear(normed_btd, self.gate_up_bwd)) @ self.down_brd
 
     @property
     def mergeable(self) -> bool:
@@ -59,4 +60,5 @@ class FFNMemory(BlockMemory):
         blocks[:, :, 2] = 0
 
     def attach(self, block: Tensor) -> Attached:
-        return AttachedFFN(block[:, :2].flatten(1, 2), block[:, 2])
+        gate_up, down = block.split((2, 1), dim=1)
+        return AttachedFFN(gate_up.flatten(1, 2), down.squeeze(1).contiguous())

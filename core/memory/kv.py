@@ -12,6 +12,7 @@ from torch import Tensor
 
 from core.anchor import truncated_normal
 from core.memory.base import Attached, BlockMemory
+from core.memory.products import linear
 
 
 class AttachedKV(Attached):
@@ -21,7 +22,7 @@ class AttachedKV(Attached):
         self.keys_bhrk, self.values_bhrk = keys_bhrk, values_bhrk
 
     def mix(self, q_bhtk: Tensor, mixed_bhtk: Tensor) -> Tensor:
-        scores_bhtr = q_bhtk @ self.keys_bhrk.transpose(-1, -2) * q_bhtk.shape[-1] ** -0.5
+        scores_bhtr = linear(q_bhtk, self.keys_bhrk) * q_bhtk.shape[-1] ** -0.5
         return mixed_bhtk + scores_bhtr.softmax(-1) @ self.values_bhrk
 
 

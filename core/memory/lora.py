@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from core.memory.base import FUSED, Attached, BlockMemory, Projection
+from core.memory.products import linear
 
 ALPHA = 2.0
 
@@ -35,7 +36,7 @@ class AttachedLoRA(Attached):
         if name not in self.patches:
             return torch.zeros_like(output)
         a_bri, b_bro = self.patches[name]
-        return ALPHA * ((x @ a_bri.transpose(-1, -2)) @ b_bro)
+        return ALPHA * (linear(x, a_bri) @ b_bro)
 
     @property
     def mergeable(self) -> bool:
