@@ -3,6 +3,7 @@ them.
 """
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    made.filters.update(number=number, interval=interval, count=count)
+    made.filters.update(number=number, interval=interval, count=count, layers=layers)
     return made
 
 
@@ -128,6 +129,14 @@ def number(value: float, digits: int = 4) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.{digits}g}"
+
+
+def layers(row: Mapping[str, Any]) -> str:
+    """Those that hold a memory, where not all do."""
+    placement, depth = row["placement"], int(str(row["anchor"]).split("x")[0])
+    everywhere = "-".join(map(str, range(depth)))
+    known = isinstance(placement, str) and placement not in ("", everywhere)
+    return f" in layers {placement}" if known else ""
 
 
 def interval(result: FitResult, name: str) -> str:
