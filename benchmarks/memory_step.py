@@ -6,17 +6,19 @@ Whole steps of a 1M-parameter anchor (5x128, 16 rows of 128 tokens, bf16 where t
 with a memory against the dense model whose FFNs are wider by what a step fetches: equal runtime
 parameters to within a width. Every document of a batch has its own blocks at the deepest level. A
 memory that replaces FFNs (pkm, moe) does so in its layers, so its runtime parameters differ: they
-stand beside its ratio. One process, one thread, in turns; CPU time, median and quartiles of the
-ratio over rounds. Give it the allocator settings of `sweeps.ray_session.WORKERS`.
+stand beside its ratio. Each side in a process of its own, one thread, with the sweeps' allocator
+settings, in turns; CPU time, median and quartiles of the ratio over the rounds of all launches.
 """
 
 import argparse
 import tempfile
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from sides import Timer, machine, ratios, take_turns, timer
+import pandas as pd
+from sides import Side, Step, machine, ratios, take_turns
 
 from core.accounting import count_parameters
 from core.calibrate import random_text
@@ -37,23 +39,34 @@ MEMORIES: dict[str, dict[str, Any]] = {
     "moe": {"type": "moe", "experts": 8, "top_k": 1},
 }
 DENSE = "dense"
-ROUNDS, BLOCK_SECONDS = 11, 0.3
+# Where the memory of a process lies moves its speed by some percent: each side starts some times.
+LAUNCHES, ROUNDS, BLOCK_SECONDS = 4, 10, 0.3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    torch.set_num_threads(1)
     print(machine())
     configs = {DENSE: run_config(FFN + ADDED, {})} | {
         name: run_config(FFN, memory) for name, memory in MEMORIES.items()
     }
-    sides = {name: side(config) for name, config in configs.items()}
-    table = ratios(take_turns(sides, ROUNDS, BLOCK_SECONDS), DENSE).reset_index()
+    seconds = pd.concat([launch(configs) for _ in range(LAUNCHES)])
+    table = ratios(seconds, DENSE).reset_index()
     table.insert(1, "runtime", [count_parameters(config).runtime for config in configs.values()])
     table.to_csv(given.out, index=False, float_format="%.4g")
     print(table.to_string(index=False, float_format="%.3f"))
+
+
+def launch(configs: Mapping[str, RunConfig]) -> pd.DataFrame:
+    """CPU seconds a step, a row a round and a column a side."""
+    from sweeps.ray_session import WORKERS  # imports Ray, which no side needs
+
+    sides = {name: Side(partial(step, config), WORKERS) for name, config in configs.items()}
+    seconds = take_turns(sides, ROUNDS, BLOCK_SECONDS)
+    for side in sides.values():
+        side.close()
+    return seconds
 
 
 def run_config(ffn: int, memory: dict[str, Any]) -> RunConfig:
@@ -67,10 +80,10 @@ def run_config(ffn: int, memory: dict[str, Any]) -> RunConfig:
     return parse_config(values, "benchmark")
 
 
-def side(config: RunConfig) -> Timer:
+def step(config: RunConfig) -> Step:
     folder = Path(tempfile.gettempdir())  # nothing is written before the first checkpoint
     own = Trainer(config, Runtime(), folder, random_text(config, 4 * ROWS), lambda _: None)
-    return timer(lambda: own.train_step(config.steps))
+    return partial(own.train_step, config.steps)
 
 
 if __name__ == "__main__":
