@@ -9,6 +9,8 @@ os.environ |= {
     "DO_NOT_TRACK": "true",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",  # Ray's default of 15 leaves trials the crumbs of a shared machine
+    # Those that come up with Ray stay idle: Tune's have an environment of their own.
+    "RAY_prestart_worker_first_driver": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
@@ -39,29 +39,14 @@ def ray_session(interruption: Interruption) -> Iterator[None]:
 def _start_ray(ours: bool) -> str:
     """The folder of the session. Raises ConnectionError where no Ray answers."""
     try:
-        with unguarded(), _inherited(WORKERS if ours else {}):  # nothing runs yet
+        with unguarded():  # nothing runs yet
             context = ray.init(
                 address="local" if ours else None,  # none would join what `ray start` left here
                 include_dashboard=False if ours else None,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
-                runtime_env=None if ours else {"env_vars": WORKERS},
+                runtime_env={"env_vars": WORKERS},
             )
     except Exception as error:  # Ray raises many kinds
         raise ConnectionError(f"Ray does not start: {' '.join(str(error).split())}") from None
     return str(context.address_info["session_dir"])
-
-
-@contextmanager
-def _inherited(variables: Mapping[str, str]) -> Iterator[None]:
-    """By what starts meanwhile. Ray's own way, a runtime_env, leaves idle the workers that come up
-    with Ray, and starts others: a second each.
-    """
-    before = os.environ.copy()
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in variables:
-            os.environ.pop(name)
-        os.environ.update(before)
