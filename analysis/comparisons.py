@@ -44,7 +44,8 @@ def compare_arms(runs: pd.DataFrame, keys: Sequence[str], split: str) -> pd.Data
         for key in keys
         for arm in routed
     ]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    found = [table for table in tables if len(table)]  # an empty one would make counts floats
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 def arms_of(runs: pd.DataFrame, kind: str) -> list[str]:

@@ -15,7 +15,7 @@ from analysis.seeds import POINT, pooled, smallest_detectable, t_summary
 
 EQUAL_RUNTIME = "dense at equal runtime"
 EQUAL = ["anchor", "n_fetched", "tokens"]  # in arms that are compared
-SETTINGS = ["anchor", "placement", "n_fetched", "n_bank"]  # in which points of an arm may differ
+SETTINGS = ["n_anchor", "placement", "n_fetched", "n_bank"]  # in which points of an arm may differ
 SAME_SIZE = 0.01  # relative: runtime parameters that differ by less count as equal
 # Within a run: the path of another window, and no memory, against the right path.
 CONTROLS = {
