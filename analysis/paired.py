@@ -129,7 +129,7 @@ def _others(runs: pd.DataFrame, point: pd.Series, against: str) -> pd.DataFrame:
 
 
 def _between_arms(group: pd.DataFrame, others: pd.DataFrame, against: str, loss: str) -> Floats:
-    n_runtime, of_seed = float(group["n_runtime"].iloc[0]), group.groupby("seed")[loss].mean()
+    n_runtime, of_seed = float(group["n_runtime"].iloc[0]), _by_seed(group, loss)
     same_seed = [others[others["seed"] == seed] for seed in of_seed.index]
     if against == EQUAL_RUNTIME:
         curves = [dense_curve(runs, loss, "n_runtime") for runs in same_seed]

@@ -36,10 +36,9 @@ def train_run(
 
     The checkpoint may be one that another machine left in `storage`. Writes config.yaml,
     paths.yaml, checkpoints, curve.csv, model.safetensors and, last, record.json; the checkpoints
-    then go. A diverged run
-    returns a record that says so; anything else that goes wrong raises. Raises InputError for a
-    folder of another configuration, for a bank that the device cannot hold, for batches that the
-    processes cannot share, and where another process trains here and goes on for more than
+    then go. A diverged run returns a record that says so; anything else that goes wrong raises.
+    Raises InputError for a folder of another configuration, for a bank that the device cannot hold,
+    for batches that the processes cannot share, and where another process trains here for more than
     `patience` seconds (-1: wait for ever).
     """
     if (folder / "config.yaml").exists():
