@@ -30,7 +30,6 @@ from core.config import Runtime
 from core.record import RunRecord, to_frame, write_runs
 from sweeps.grid import load_grid
 from sweeps.store import Store
-from sweeps.trial import Reports
 
 POINTS = 100
 SLOTS = 2
@@ -128,12 +127,13 @@ def _write_grid(folder: Path, trials: int) -> Path:
 
 
 def _memscale(folder: Path, trials: int, seconds: float) -> None:
-    from ray import tune
-
-    from sweeps import launch  # seconds, which are part of the start
+    from sweeps import launch  # a second, which is part of the start
 
     def sleeping_trial(settings: dict[str, Any]) -> None:
+        from ray import tune
+
         import core.train  # noqa: F401  # as a trial that trains: seconds, once a worker
+        from sweeps.trial import Reports
 
         trial, reports = settings["trial"], Reports(tune.report)
         run = trial["runtime"]["results"] / "runs" / trial["run_id"]
@@ -144,7 +144,15 @@ def _memscale(folder: Path, trials: int, seconds: float) -> None:
         (run / "record.json").write_text(json.dumps(record.__dict__))
         reports.flush()
 
-    launch.run_trial = sleeping_trial
+    resources = launch._resources
+
+    def resources_of_sleep(options: launch.Options) -> tuple[Runtime, dict[str, float]]:
+        from sweeps import tuning  # not before Ray has started, as the driver does
+
+        tuning.run_trial = sleeping_trial
+        return resources(options)
+
+    launch._resources = resources_of_sleep
     grid = load_grid(str(_write_grid(folder, trials)))
     options = launch.Options("cpu", 1.0, Runtime(results=folder / "results"))
     launch.launch(grid, Store(folder / "results"), options)

@@ -80,6 +80,11 @@ def dataset_folder(cache: Path, fingerprint: str) -> Path:
     return cache / "trees" / fingerprint
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether the dataset stands there whole."""
+    return (folder / "meta.json").exists()
+
+
 def read_tree_report(folder: Path) -> TreeReport | None:
     """The report of a prepared dataset, none before it is prepared."""
     path = folder / "meta.json"

@@ -15,7 +15,7 @@ from core.corpus.packing import pack_rows
 from core.corpus.prepare import WindowStore, prepare_windows
 from core.corpus.progress import follow
 from core.corpus.windows import SplitWindows, prefix_tokens
-from core.dataset import PADDING, Dataset, Rows, Windows, dataset_folder
+from core.dataset import PADDING, Dataset, Rows, Windows, dataset_folder, is_prepared
 from core.identity import tree_fingerprint
 from core.retrieval.embedders import Embedder, new_embedder
 from core.retrieval.keys import window_keys
@@ -35,10 +35,10 @@ def prepare(data: DataConfig, tree: TreeConfig, cache: Path, device: str = "cpu"
     Raises InputError for missing or too little text, or a tree too deep for it.
     """
     folder = dataset_folder(cache, tree_fingerprint(data, tree))
-    if not (folder / "meta.json").exists():
+    if not is_prepared(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            if not (folder / "meta.json").exists():
+            if not is_prepared(folder):
                 _build(data, tree, cache, folder, device)
     return _load(folder)
 

@@ -1,38 +1,31 @@
-"""Ray Tune runs the trials; our store says what is done.
+"""The driver of a sweep, one a results folder: data, then Ray and the tracking store, then trials.
 
-One driver a results folder. It prepares the data, then starts Ray and opens the tracking store.
 Killed at any moment it loses nothing: runs write their own records, and go on from their own
-checkpoints. `Tuner.restore` would drop the new points of a widened grid, so it is not used.
+checkpoints. What takes seconds to import is imported while something else is waited for.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
 
 import ray
-from ray import tune
 
 from core.config import Paths, Runtime
+from core.dataset import is_prepared
 from core.errors import InputError
-from core.prepare import prepare
 from core.storage import NOWHERE_ELSE
 from sweeps.background import Background
 from sweeps.grid import Grid, Trial
 from sweeps.interruption import Interruption, interruptible
-from sweeps.needs import reserved
 from sweeps.pace import work
 from sweeps.paths import measure, sweep_paths
 from sweeps.progress import Watcher, open_progress
 from sweeps.ray_session import ray_session
-from sweeps.relay import RETRIES, Relay
-from sweeps.scheduling import EarlyStopping, tune_run_id
+from sweeps.storage import pull_data
 from sweeps.store import Store
-from sweeps.trial import own_slot, pull_data, run_trial, trial_settings
 
 
 @dataclass(frozen=True)
@@ -65,13 +58,13 @@ def _deliver_and_run(
     with _watching(grid, pending, store) as watchers:
         if not pending:
             return
-        with _scratch() as scratch, _loading_ahead(), ray_session(interruption):
-            scheduler = EarlyStopping(grid, store, pending)
-            relay = Relay(pending, store, watchers, interruption, scheduler.stopped)
+        with _loading_ahead(), ray_session(interruption):
             runtime, share = _resources(options)
             paths = sweep_paths(grid, store, lambda: _fastest(pending, runtime, share))
             runtime = runtime.model_copy(update={"paths": paths})
-            _run(pending, relay, scheduler, scratch, runtime, share)
+            from sweeps.tuning import tune_trials  # Ray Tune: a second
+
+            tune_trials(grid, pending, store, watchers, interruption, runtime, share)
 
 
 def _open_tracker(grid: Grid, store: Store) -> Watcher:
@@ -105,7 +98,10 @@ def _prepare_data(grid: Grid, pending: Sequence[Trial], store: Store) -> None:
     try:
         for data, tree in dict.fromkeys((t.config.data, t.config.tree) for t in pending):
             folder = pull_data(data, tree, runtime, storage)
-            prepare(data, tree, runtime.cache, runtime.device)
+            if not is_prepared(folder):
+                from core.prepare import prepare  # torch and numba: seconds
+
+                prepare(data, tree, runtime.cache, runtime.device)
             storage.push(folder)
     except InputError as error:
         raise InputError(f"{grid.path}: data.corpus: {error}") from None
@@ -123,11 +119,13 @@ def _resources(options: Options) -> tuple[Runtime, dict[str, float]]:
 
 @contextmanager
 def _loading_ahead() -> Iterator[None]:
-    """What `_fastest` will import, while Ray's own processes start."""
+    """What comes after, while Ray's own processes start."""
+    modules = ["sweeps.tuning"]
+    if "RAY_ADDRESS" not in os.environ:  # torch._dynamo: for the first optimizer
+        modules += ["core.calibrate", "torch._dynamo"]
     with ThreadPoolExecutor(1) as beside:
-        if "RAY_ADDRESS" not in os.environ:
-            beside.submit(import_module, "core.calibrate")
-            beside.submit(import_module, "torch._dynamo")  # by the first optimizer: a second
+        for module in modules:
+            beside.submit(import_module, module)
         yield
 
 
@@ -141,59 +139,3 @@ def _fastest(pending: Sequence[Trial], runtime: Runtime, share: dict[str, float]
     slot = ray.remote(measure).options(num_cpus=share["CPU"], num_gpus=share.get("GPU", 0))
     found: Paths = ray.get(slot.remote(middle, runtime.device))
     return found
-
-
-def _settings(
-    pending: Sequence[Trial], store: Store, runtime: Runtime, share: dict[str, float]
-) -> Iterator[dict[str, Any]]:
-    """What travels to the workers; a run larger than what Ray may give has a machine alone."""
-    largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
-    for trial in pending:
-        slot = share | {"memory": reserved(trial.config, int(largest), runtime.bank)}
-        yield trial_settings(trial, runtime, store.storage) | {"slot": slot}
-
-
-def _trainable(processes: int, settings: Sequence[dict[str, Any]]) -> tuple[Any, int | None]:
-    """What Tune calls, and for how many trials at once; none: as many as their slots allow."""
-    if processes == 1:
-        return tune.with_resources(run_trial, own_slot), None
-    from sweeps.together import OWN_SLOT, room, run_together  # torch: seconds
-
-    waits = tune.PlacementGroupFactory([OWN_SLOT])
-    at_once = room(processes, [given["slot"] for given in settings])
-    return tune.with_resources(run_together, waits), at_once
-
-
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """For what Ray keeps of an experiment: of no use to us, records and checkpoints are ours."""
-    return tempfile.TemporaryDirectory(prefix="memscale-", ignore_cleanup_errors=True)
-
-
-def _run(
-    pending: Sequence[Trial],
-    relay: "Relay",
-    scheduler: EarlyStopping,
-    scratch: str,
-    runtime: Runtime,
-    share: dict[str, float],
-) -> None:
-    settings = list(_settings(pending, relay.store, runtime, share))
-    trainable, at_once = _trainable(runtime.processes, settings)
-    tune.Tuner(
-        trainable,
-        param_space={"trial": tune.grid_search(settings)},
-        tune_config=tune.TuneConfig(
-            scheduler=scheduler,
-            max_concurrent_trials=at_once,
-            reuse_actors=True,
-            trial_name_creator=tune_run_id,
-            trial_dirname_creator=tune_run_id,
-        ),
-        run_config=tune.RunConfig(
-            storage_path=scratch,
-            callbacks=[relay],
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            verbose=0,
-        ),
-    ).fit()

@@ -12,9 +12,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from filelock import FileLock
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
+from core.config import DataConfig, Runtime, TreeConfig
+from core.dataset import dataset_folder
 from core.errors import InputError
+from core.identity import tree_fingerprint
 from core.paths import PATHS
 from core.record import RECORD, RunRecord, write_record
 from core.storage import CHECKPOINTS, Storage
@@ -139,3 +143,15 @@ def _local(folder: Path) -> set[str]:
 
 def _whole(names: Iterable[str]) -> set[str]:
     return {name for name in names if PARTIAL not in name}
+
+
+def pull_data(data: DataConfig, tree: TreeConfig, runtime: Runtime, storage: Storage) -> Path:
+    """Bring a dataset that another machine has prepared; gives its folder.
+
+    So all machines train on one: vectors that another processor rounds may give another tree.
+    """
+    folder = dataset_folder(runtime.cache, tree_fingerprint(data, tree))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        storage.pull(folder)
+    return folder

@@ -8,15 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from ray import tune
 
-from core.config import DataConfig, Runtime, TreeConfig, parse_config, parse_section
-from core.dataset import dataset_folder
-from core.identity import tree_fingerprint
-from core.storage import NOWHERE_ELSE, Storage
+from core.config import Runtime, parse_config, parse_section
+from core.storage import NOWHERE_ELSE
 from sweeps.grid import Trial
-from sweeps.storage import SharedStorage
+from sweeps.storage import SharedStorage, pull_data
 from sweeps.store import Store
 
 # Seconds between reports to the driver: each costs a round trip, and nobody reads faster.
@@ -80,18 +77,6 @@ def train_trial(given: dict[str, Any], reports: "Reports") -> None:
     folder = Store(runtime.results).run_folder(given["run_id"])
     train_run(config, runtime, folder, reports.add, ORPHAN_WAIT, storage)
     reports.flush()
-
-
-def pull_data(data: DataConfig, tree: TreeConfig, runtime: Runtime, storage: Storage) -> Path:
-    """Bring a dataset that another machine has prepared; gives its folder.
-
-    So all machines train on one: vectors that another processor rounds may give another tree.
-    """
-    folder = dataset_folder(runtime.cache, tree_fingerprint(data, tree))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        storage.pull(folder)
-    return folder
 
 
 class Reports:

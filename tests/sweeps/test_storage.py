@@ -22,9 +22,8 @@ from sweeps.__main__ import main
 from sweeps.grid import Grid, load_grid
 from sweeps.interruption import interruptible
 from sweeps.relay import Relay
-from sweeps.storage import SharedStorage
+from sweeps.storage import SharedStorage, pull_data
 from sweeps.store import Store
-from sweeps.trial import pull_data
 from tests.core.conftest import dataset, make_config
 from tests.sweeps.test_store import finish
 
