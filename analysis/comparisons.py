@@ -8,7 +8,7 @@ from analysis.drawing import ordered_arms
 from analysis.facts import split_gains
 from analysis.figures import Fits
 from analysis.multiplier import DENSE, MEASURES, multipliers
-from analysis.paired import EQUAL_RUNTIME, paired_differences, setting_differences
+from analysis.paired import EQUAL_RUNTIME, JOINT, paired_differences, setting_differences
 
 GENERIC, RANDOM = "generic", "random"
 Worth = dict[tuple[str, str], pd.DataFrame]  # by (key, measure)
@@ -26,8 +26,8 @@ def multiplier_tables(runs: pd.DataFrame, fits: Fits, keys: Sequence[str], split
 
 
 def compare_arms(runs: pd.DataFrame, keys: Sequence[str], split: str) -> pd.DataFrame:
-    """Every routed arm against each generic arm, each arm on a random tree, dense, and itself in
-    another setting.
+    """Every routed arm against each generic arm, each arm on a random tree, dense, itself trained
+    jointly, and itself in another setting.
 
     Columns of `paired_differences`, and `key`; only points of equal size are compared.
     """
@@ -37,7 +37,7 @@ def compare_arms(runs: pd.DataFrame, keys: Sequence[str], split: str) -> pd.Data
         paired_differences(runs, arm, against, f"loss_{split}_{key}").assign(key=key)
         for key in keys
         for arm in routed
-        for against in (*generic, *shuffled, EQUAL_RUNTIME)
+        for against in (*generic, *shuffled, EQUAL_RUNTIME, JOINT)
         if against != arm
     ] + [
         setting_differences(runs, arm, f"loss_{split}_{key}").assign(key=key)

@@ -14,9 +14,11 @@ from analysis.multiplier import dense_curve, dense_runs, packed_like
 from analysis.seeds import POINT, pooled, smallest_detectable, t_summary
 
 EQUAL_RUNTIME = "dense at equal runtime"
+JOINT = "joint training at equal FLOPs"
 EQUAL = ["anchor", "n_fetched", "tokens"]  # in arms that are compared
+EQUAL_MEMORY = ["anchor", "memory_type", "placement", "n_fetched", "n_bank"]
 SETTINGS = ["n_anchor", "placement", "n_fetched", "n_bank"]  # in which points of an arm may differ
-SAME_SIZE = 0.01  # relative: runtime parameters that differ by less count as equal
+SAME_SIZE = 0.01  # relative: runtime parameters, or FLOPs, that differ by less count as equal
 # Within a run: the path of another window, and no memory, against the right path.
 CONTROLS = {
     "shuffled path minus prefix path": ("shuffled", "prefix"),
@@ -28,7 +30,8 @@ CONTROLS = {
 def paired_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) -> pd.DataFrame:
     """Loss of `arm` minus that of `against`, seed by seed, at equal anchor, tokens and M.
 
-    `against` is an arm's name, or EQUAL_RUNTIME: the same seed's dense curve at N + M.
+    `against` is an arm's name; or EQUAL_RUNTIME: the same seed's dense curve at N + M; or, for a
+    memory that came to a trained anchor, JOINT: the same one trained jointly, at its own tokens.
     Columns: POINT, against, difference, low, high, interval, seeds, detectable, by_seed,
     packed_alike: whether one tree packed the training text of both, as is fair; at equal runtime
     only dense runs that are packed alike are used where there are any.
@@ -124,8 +127,22 @@ def _others(runs: pd.DataFrame, point: pd.Series, against: str) -> pd.DataFrame:
     """What a point is compared with: dense runs, or those of an arm with its anchor and M."""
     if against == EQUAL_RUNTIME:
         return dense_runs(runs, point)
+    if against == JOINT:
+        return _joint_runs(runs, point)
     equal = (runs[EQUAL] == point[EQUAL]).all(axis=1)
     return runs[equal & (runs["arm"] == against)]
+
+
+def _joint_runs(runs: pd.DataFrame, point: pd.Series) -> pd.DataFrame:
+    """Runs of a point's memory from scratch, as many FLOPs as its anchor's and its own training."""
+    equal = (runs[EQUAL_MEMORY] == point[EQUAL_MEMORY]).all(axis=1)
+    flops = _all_flops(point)
+    alike = (_all_flops(runs) - flops).abs() < SAME_SIZE * flops
+    return runs[equal & alike & (runs["training"] == "joint") & (point["training"] != "joint")]
+
+
+def _all_flops(of: Any) -> Any:
+    return of["train_flops"] + of["start_flops"]
 
 
 def _between_arms(group: pd.DataFrame, others: pd.DataFrame, against: str, loss: str) -> Floats:

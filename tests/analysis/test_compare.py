@@ -7,6 +7,7 @@ import pytest
 from analysis.multiplier import dense_curve, log_interval, multipliers
 from analysis.paired import (
     EQUAL_RUNTIME,
+    JOINT,
     control_differences,
     paired_differences,
     setting_differences,
@@ -114,6 +115,28 @@ def test_arms_are_compared_at_equal_fetched_size_alone() -> None:
     assert len(paired_differences(runs, "ffn", "generic", "loss_test_prefix")) == 3
     runs.loc[(runs["arm"] == "generic") & (runs["anchor"] == "4x64"), "n_fetched"] *= 2
     assert len(paired_differences(runs, "ffn", "generic", "loss_test_prefix")) == 2
+
+
+def test_a_memory_on_a_trained_anchor_is_compared_with_joint_training_of_all_its_flops() -> None:
+    joint = exact(3).assign(training="joint", start_flops=0.0)
+    ffn = joint[joint["arm"] == "ffn"]
+    spent = ffn["train_flops"]
+    late = ffn.assign(
+        arm="ffn-frozen",
+        training="frozen",
+        tokens=ffn["tokens"] // 2,
+        start_flops=0.4 * spent,
+        train_flops=0.605 * spent,
+        loss_test_prefix=ffn["loss_test_prefix"] + 0.3,
+    )
+    table = paired_differences(pd.concat([joint, late]), "ffn-frozen", JOINT, "loss_test_prefix")
+    assert len(table) == ffn["anchor"].nunique()
+    np.testing.assert_allclose(table["difference"], 0.3, atol=1e-12)
+    more = late.assign(start_flops=0.5 * spent)
+    assert paired_differences(
+        pd.concat([joint, more]), "ffn-frozen", JOINT, "loss_test_prefix"
+    ).empty
+    assert paired_differences(joint, "ffn", JOINT, "loss_test_prefix").empty
 
 
 def test_settings_of_an_arm_are_compared_with_its_first_at_equal_size() -> None:
