@@ -142,7 +142,8 @@ def _joint_runs(runs: pd.DataFrame, point: pd.Series) -> pd.DataFrame:
 
 
 def _all_flops(of: Any) -> Any:
-    return of["train_flops"] + of["start_flops"]
+    """Of both stages, by their token budgets: padding counts in both, or in neither."""
+    return of["flops_per_token"] * of["token_budget"] + of["start_flops"]
 
 
 def _between_arms(group: pd.DataFrame, others: pd.DataFrame, against: str, loss: str) -> Floats:

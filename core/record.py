@@ -84,7 +84,9 @@ class RunRecord:
     )
     flops_per_token: float = _column("FLOP/token", "training, forward and backward", float("nan"))
     train_flops: float = _column("FLOP", "flops_per_token x tokens", float("nan"))
-    start_flops: float = _column("FLOP", "of the stage that trained the anchor first", 0.0)
+    start_flops: float = _column(
+        "FLOP", "of the stage that trained the anchor first, by its token budget", 0.0
+    )
     bytes_per_prompt: int = _column("bytes", "memory moved for one prompt, in bf16", 0)
 
     loss_train: float = _column("nats/token", "mean over the last tenth of training", float("nan"))

@@ -57,6 +57,7 @@ def make_runs(seeds: int = 2, noise: float = 0.004, shared: float = 0.012) -> pd
                         n_runtime=n + fetched,
                         token_budget=TOKENS + 1000,
                         tokens=TOKENS + seed,  # padding differs
+                        flops_per_token=6.0 * (n + fetched),
                         train_flops=6.0 * (n + fetched) * TOKENS,
                         finished="2026-01-02T03:04:05+00:00",
                         **losses,

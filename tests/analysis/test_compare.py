@@ -120,13 +120,13 @@ def test_arms_are_compared_at_equal_fetched_size_alone() -> None:
 def test_a_memory_on_a_trained_anchor_is_compared_with_joint_training_of_all_its_flops() -> None:
     joint = exact(3).assign(training="joint", start_flops=0.0)
     ffn = joint[joint["arm"] == "ffn"]
-    spent = ffn["train_flops"]
+    spent = ffn["flops_per_token"] * ffn["token_budget"]
     late = ffn.assign(
         arm="ffn-frozen",
         training="frozen",
         tokens=ffn["tokens"] // 2,
         start_flops=0.4 * spent,
-        train_flops=0.605 * spent,
+        token_budget=0.605 * ffn["token_budget"],
         loss_test_prefix=ffn["loss_test_prefix"] + 0.3,
     )
     table = paired_differences(pd.concat([joint, late]), "ffn-frozen", JOINT, "loss_test_prefix")
