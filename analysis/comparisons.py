@@ -10,7 +10,7 @@ from analysis.figures import Fits
 from analysis.multiplier import DENSE, MEASURES, multipliers
 from analysis.paired import EQUAL_RUNTIME, JOINT, paired_differences, setting_differences
 
-GENERIC, RANDOM = "generic", "random"
+GENERIC, RANDOM, FFN = "generic", "random", "ffn"
 Worth = dict[tuple[str, str], pd.DataFrame]  # by (key, measure)
 
 
@@ -26,18 +26,19 @@ def multiplier_tables(runs: pd.DataFrame, fits: Fits, keys: Sequence[str], split
 
 
 def compare_arms(runs: pd.DataFrame, keys: Sequence[str], split: str) -> pd.DataFrame:
-    """Every routed arm against each generic arm, each arm on a random tree, dense, itself trained
-    jointly, and itself in another setting.
+    """Every routed arm against each generic arm, each arm on a random tree, dense, ffn if it is of
+    another type, itself trained jointly, and itself in another setting.
 
     Columns of `paired_differences`, and `key`; only points of equal size are compared.
     """
     generic, shuffled = arms_of(runs, GENERIC), random_arms(runs)
     routed = [arm for arm in ordered_arms(runs) if arm not in (*generic, *arms_of(runs, DENSE))]
+    ffn = [arm for arm in arms_of(runs, FFN) if arm not in shuffled]
     tables = [
         paired_differences(runs, arm, against, f"loss_{split}_{key}").assign(key=key)
         for key in keys
         for arm in routed
-        for against in (*generic, *shuffled, EQUAL_RUNTIME, JOINT)
+        for against in (*generic, *shuffled, *(() if arm in ffn else ffn), EQUAL_RUNTIME, JOINT)
         if against != arm
     ] + [
         setting_differences(runs, arm, f"loss_{split}_{key}").assign(key=key)

@@ -15,7 +15,7 @@ from analysis.seeds import POINT, pooled, smallest_detectable, t_summary
 
 EQUAL_RUNTIME = "dense at equal runtime"
 JOINT = "joint training at equal FLOPs"
-EQUAL = ["anchor", "n_fetched", "tokens"]  # in arms that are compared
+EQUAL = ["anchor", "tokens"]  # in arms that are compared
 EQUAL_MEMORY = ["anchor", "memory_type", "placement", "n_fetched", "n_bank"]
 SETTINGS = ["n_anchor", "placement", "n_fetched", "n_bank"]  # in which points of an arm may differ
 SAME_SIZE = 0.01  # relative: runtime parameters, or FLOPs, that differ by less count as equal
@@ -28,7 +28,7 @@ CONTROLS = {
 
 
 def paired_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) -> pd.DataFrame:
-    """Loss of `arm` minus that of `against`, seed by seed, at equal anchor, tokens and M.
+    """Loss of `arm` minus that of `against`, seed by seed, at equal anchor, tokens and N + M.
 
     `against` is an arm's name; or EQUAL_RUNTIME: the same seed's dense curve at N + M; or, for a
     memory that came to a trained anchor, JOINT: the same one trained jointly, at its own tokens.
@@ -124,20 +124,33 @@ def _row(point: Any, against: str, values: Floats, spread: float, free: int) -> 
 
 
 def _others(runs: pd.DataFrame, point: pd.Series, against: str) -> pd.DataFrame:
-    """What a point is compared with: dense runs, or those of an arm with its anchor and M."""
+    """What a point is compared with: dense runs, or those of an arm with its anchor and size."""
     if against == EQUAL_RUNTIME:
         return dense_runs(runs, point)
     if against == JOINT:
         return _joint_runs(runs, point)
-    equal = (runs[EQUAL] == point[EQUAL]).all(axis=1)
-    return runs[equal & (runs["arm"] == against)]
+    equal = (runs[EQUAL] == point[EQUAL]).all(axis=1) & _near(runs["n_runtime"], point["n_runtime"])
+    others = runs[equal & (runs["arm"] == against)]
+    return _most_alike(others, point) if len(others) else others
+
+
+def _most_alike(others: pd.DataFrame, point: pd.Series) -> pd.DataFrame:
+    """Placed as the point is, or else as the first of them; of those, of the nearest M."""
+    places = others["placement"]
+    alike = places == point["placement"]
+    others = others[alike if alike.any() else places == places.iloc[0]]
+    off = (others["n_fetched"] - point["n_fetched"]).abs()
+    return others[off == off.min()]
+
+
+def _near(given: pd.Series, wanted: float) -> pd.Series:
+    return (given - wanted).abs() < SAME_SIZE * wanted
 
 
 def _joint_runs(runs: pd.DataFrame, point: pd.Series) -> pd.DataFrame:
     """Runs of a point's memory from scratch, as many FLOPs as its anchor's and its own training."""
     equal = (runs[EQUAL_MEMORY] == point[EQUAL_MEMORY]).all(axis=1)
-    flops = _all_flops(point)
-    alike = (_all_flops(runs) - flops).abs() < SAME_SIZE * flops
+    alike = _near(_all_flops(runs), _all_flops(point))
     return runs[equal & alike & (runs["training"] == "joint") & (point["training"] != "joint")]
 
 

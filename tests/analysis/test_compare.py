@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.comparisons import compare_arms
 from analysis.multiplier import dense_curve, log_interval, multipliers
 from analysis.paired import (
     EQUAL_RUNTIME,
@@ -110,11 +111,39 @@ def test_controls_are_differences_within_a_run() -> None:
     assert table["by_seed"].iloc[0] == "+0.2000 +0.2000 +0.2000"
 
 
-def test_arms_are_compared_at_equal_fetched_size_alone() -> None:
+def test_arms_are_compared_at_equal_size_alone() -> None:
     runs = exact(3)
     assert len(paired_differences(runs, "ffn", "generic", "loss_test_prefix")) == 3
-    runs.loc[(runs["arm"] == "generic") & (runs["anchor"] == "4x64"), "n_fetched"] *= 2
+    runs.loc[(runs["arm"] == "generic") & (runs["anchor"] == "4x64"), "n_runtime"] *= 1.02
     assert len(paired_differences(runs, "ffn", "generic", "loss_test_prefix")) == 2
+
+
+def test_of_points_of_equal_size_the_one_placed_alike_and_of_the_nearest_m_is_taken() -> None:
+    runs = exact(3)
+    generic = runs[runs["arm"] == "generic"]
+    worse = generic["loss_test_prefix"] + 1.0
+    late = generic.assign(placement="3", loss_test_prefix=worse)
+    more = generic.assign(n_fetched=generic["n_fetched"] + 90, loss_test_prefix=worse)
+    plain = paired_differences(runs, "ffn", "generic", "loss_test_prefix")
+    for extra in (late, more):
+        both = paired_differences(pd.concat([runs, extra]), "ffn", "generic", "loss_test_prefix")
+        pd.testing.assert_frame_equal(both, plain)
+    moved = pd.concat([runs.assign(placement=runs["arm"].map({"ffn": "3"}).fillna("")), late])
+    table = paired_differences(moved, "ffn", "generic", "loss_test_prefix")
+    np.testing.assert_allclose(table["difference"], plain["difference"] - 1.0)
+    elsewhere = runs.assign(placement=runs["arm"].map({"ffn": "0"}).fillna(""))
+    table = paired_differences(pd.concat([elsewhere, late]), "ffn", "generic", "loss_test_prefix")
+    np.testing.assert_allclose(table["difference"], plain["difference"])  # the first of them
+
+
+def test_other_types_are_compared_with_ffn() -> None:
+    runs = exact(3)
+    ffn = runs[runs["arm"] == "ffn"]
+    kv = ffn.assign(arm="kv", memory_type="kv", loss_test_prefix=ffn["loss_test_prefix"] + 0.02)
+    table = compare_arms(pd.concat([runs, kv]), ["prefix"], "test")
+    found = table[table["against"] == "ffn"]
+    assert set(found["arm"]) == {"kv"}
+    np.testing.assert_allclose(found["difference"], 0.02, atol=1e-12)
 
 
 def test_a_memory_on_a_trained_anchor_is_compared_with_joint_training_of_all_its_flops() -> None:
