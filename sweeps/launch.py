@@ -23,7 +23,7 @@ from sweeps.interruption import Interruption, interruptible
 from sweeps.pace import work
 from sweeps.paths import measure, sweep_paths
 from sweeps.progress import Watcher, open_progress
-from sweeps.ray_session import ray_session
+from sweeps.ray_session import Slots, ray_session
 from sweeps.storage import pull_data
 from sweeps.store import Store
 
@@ -58,13 +58,13 @@ def _deliver_and_run(
     with _watching(grid, pending, store) as watchers:
         if not pending:
             return
-        with _loading_ahead(), ray_session(interruption):
+        with _loading_ahead(), ray_session(interruption) as scratch:
             runtime, share = _resources(options)
             paths = sweep_paths(grid, store, lambda: _fastest(pending, runtime, share))
-            runtime = runtime.model_copy(update={"paths": paths})
+            slots = Slots(runtime.model_copy(update={"paths": paths}), share, scratch)
             from sweeps.tuning import tune_trials  # Ray Tune: a second
 
-            tune_trials(grid, pending, store, watchers, interruption, runtime, share)
+            tune_trials(grid, pending, store, slots, watchers, interruption)
 
 
 def _open_tracker(grid: Grid, store: Store) -> Watcher:

@@ -3,11 +3,14 @@
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import ray
 
+from core.config import Runtime
 from sweeps.interruption import Interruption, unguarded
 
 WORKERS = {
@@ -20,20 +23,33 @@ WORKERS = {
 }
 
 
+@dataclass(frozen=True)
+class Slots:
+    """Where and how trials run."""
+
+    runtime: Runtime
+    share: dict[str, float]  # of a machine besides memory, for one process of a trial
+    scratch: str  # a folder for what Ray keeps of an experiment: records and checkpoints are ours
+
+
 @contextmanager
-def ray_session(interruption: Interruption) -> Iterator[None]:
-    """Ray, joined at RAY_ADDRESS or started here; its session files go when it was ours."""
+def ray_session(interruption: Interruption) -> Iterator[str]:
+    """Ray, joined at RAY_ADDRESS or started here, with a scratch folder for it.
+
+    The folder goes once Ray has stopped writing, and Ray's session files if it was ours.
+    """
     ours = "RAY_ADDRESS" not in os.environ
     for name in ("ray.tune", "ray.train", "ray.air"):  # the relay says what matters of a failure
         logging.getLogger(name).setLevel(logging.CRITICAL)
     interruption.deferred = True
-    session = _start_ray(ours)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        if ours:
-            shutil.rmtree(session, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="memscale-", ignore_cleanup_errors=True) as scratch:
+        session = _start_ray(ours)
+        try:
+            yield scratch
+        finally:
+            ray.shutdown()
+            if ours:
+                shutil.rmtree(session, ignore_errors=True)
 
 
 def _start_ray(ours: bool) -> str:

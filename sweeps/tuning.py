@@ -3,18 +3,17 @@
 `Tuner.restore` would drop the new points of a widened grid, so it is not used.
 """
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
 from ray import tune
 
-from core.config import Runtime
 from sweeps.grid import Grid, Trial
 from sweeps.interruption import Interruption
 from sweeps.needs import reserved
 from sweeps.progress import Watcher
+from sweeps.ray_session import Slots
 from sweeps.relay import RETRIES, Relay
 from sweeps.scheduling import EarlyStopping, tune_run_id
 from sweeps.store import Store
@@ -25,45 +24,41 @@ def tune_trials(
     grid: Grid,
     pending: Sequence[Trial],
     store: Store,
+    slots: Slots,
     watchers: Sequence[Watcher],
     interruption: Interruption,
-    runtime: Runtime,
-    share: dict[str, float],
 ) -> None:
-    """Run `pending` to its end; each process of a trial takes `share` of a machine, and memory."""
-    settings = list(_settings(pending, store, runtime, share))
-    trainable, at_once = _trainable(runtime.processes, settings)
+    """Run `pending` to its end."""
+    settings = list(_settings(pending, store, slots))
+    trainable, at_once = _trainable(slots.runtime.processes, settings)
     scheduler = EarlyStopping(grid, store, pending)
     relay = Relay(pending, store, watchers, interruption, scheduler.stopped)
-    with _scratch() as scratch:
-        tune.Tuner(
-            trainable,
-            param_space={"trial": tune.grid_search(settings)},
-            tune_config=tune.TuneConfig(
-                scheduler=scheduler,
-                max_concurrent_trials=at_once,
-                reuse_actors=True,
-                trial_name_creator=tune_run_id,
-                trial_dirname_creator=tune_run_id,
-            ),
-            run_config=tune.RunConfig(
-                storage_path=scratch,
-                callbacks=[relay],
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                verbose=0,
-            ),
-        ).fit()
+    tune.Tuner(
+        trainable,
+        param_space={"trial": tune.grid_search(settings)},
+        tune_config=tune.TuneConfig(
+            scheduler=scheduler,
+            max_concurrent_trials=at_once,
+            reuse_actors=True,
+            trial_name_creator=tune_run_id,
+            trial_dirname_creator=tune_run_id,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=slots.scratch,
+            callbacks=[relay],
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    ).fit()
 
 
-def _settings(
-    pending: Sequence[Trial], store: Store, runtime: Runtime, share: dict[str, float]
-) -> Iterator[dict[str, Any]]:
+def _settings(pending: Sequence[Trial], store: Store, slots: Slots) -> Iterator[dict[str, Any]]:
     """What travels to the workers; a run larger than what Ray may give has a machine alone."""
     largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
     for trial in pending:
-        slot = share | {"memory": reserved(trial.config, int(largest), runtime.bank)}
-        yield trial_settings(trial, runtime, store.storage) | {"slot": slot}
+        slot = slots.share | {"memory": reserved(trial.config, int(largest), slots.runtime.bank)}
+        yield trial_settings(trial, slots.runtime, store.storage) | {"slot": slot}
 
 
 def _trainable(processes: int, settings: Sequence[dict[str, Any]]) -> tuple[Any, int | None]:
@@ -75,8 +70,3 @@ def _trainable(processes: int, settings: Sequence[dict[str, Any]]) -> tuple[Any,
     waits = tune.PlacementGroupFactory([OWN_SLOT])
     at_once = room(processes, [given["slot"] for given in settings])
     return tune.with_resources(run_together, waits), at_once
-
-
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """For what Ray keeps of an experiment: of no use to us, records and checkpoints are ours."""
-    return tempfile.TemporaryDirectory(prefix="memscale-", ignore_cleanup_errors=True)
