@@ -3,18 +3,21 @@
     python benchmarks/product_keys.py --out benchmarks/product_keys.csv
 
 A whole training step of the layer alone: forward, backward, AdamW; 2,048 tokens of width 128, four
-heads, 32 slots a head, half queries of 32. Both in float32 and one process, in turns. The package
-updates all its values with torch's fused AdamW, ours those that were read (`RowAdamW`); ours also
-has the gate and output matrices of arXiv 2412.09764, which the package has not.
+heads, 32 slots a head, half queries of 32; float32, one thread. Each side has a process of its own
+and they take turns. `ours` has the allocator settings of a sweep; `package` the allocator as it is,
+as a script that imports it has; `package, our allocator` stands beside. The package updates all its
+values with torch's fused AdamW, ours those that were read (`RowAdamW`); ours also has the gate and
+output matrices of arXiv 2412.09764, which the package has not.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 from product_key_memory import PKM
-from sides import Step, machine, ratios, take_turns, timer
+from sides import Side, Step, machine, ratios, take_turns
 
 from core.config import AnchorConfig
 from core.memory.optimizer import RowAdamW
@@ -31,7 +34,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    torch.set_num_threads(1)
     print(machine())
     tables: list[pd.DataFrame] = []
     for keys in KEYS:
@@ -41,16 +43,23 @@ def main() -> None:
 
 def measure(keys: int) -> pd.DataFrame:
     """One row a side."""
-    x_nd, target_nd = torch.randn(TOKENS, WIDTH), torch.randn(TOKENS, WIDTH)
-    sides = {"ours": our_step(keys, x_nd, target_nd), "package": package(keys, x_nd, target_nd)}
-    seconds = take_turns({n: timer(step) for n, step in sides.items()}, ROUNDS, BLOCK_SECONDS)
+    from sweeps.ray_session import WORKERS  # imports Ray, which no side needs
+
+    sides = {
+        "ours": Side(partial(our_step, keys), WORKERS),
+        "package": Side(partial(package, keys), {}),
+        "package, our allocator": Side(partial(package, keys), WORKERS),
+    }
+    seconds = take_turns(sides, ROUNDS, BLOCK_SECONDS)
+    for side in sides.values():
+        side.close()
     table = ratios(seconds, "ours").reset_index()
     table.insert(0, "slots", keys**2)
     print(table.to_string(index=False, float_format="%.3g"), flush=True)
     return table
 
 
-def our_step(keys: int, x_nd: torch.Tensor, target_nd: torch.Tensor) -> Step:
+def our_step(keys: int) -> Step:
     anchor = AnchorConfig(layers=1, d_model=WIDTH, heads=HEADS, head_dim=32, ffn=WIDTH)
     settings = MemoryConfig(type="pkm", keys=keys, heads=HEADS, top_k=TOP_K)
     memory = PKMemory(settings, anchor, (0,), torch.Generator().manual_seed(0))
@@ -59,6 +68,7 @@ def our_step(keys: int, x_nd: torch.Tensor, target_nd: torch.Tensor) -> Step:
     torch.nn.init.normal_(layer.out_dd, std=WIDTH**-0.5)  # at zero no gradient reaches the values
     dense = torch.optim.AdamW(memory.parameters(), lr=RATE, fused=True)
     rows = RowAdamW(0.9, 0.999, 0.0, 1.0)
+    x_nd, target_nd = given_and_wanted()
 
     def step() -> None:
         (layer(x_nd, values.rows) - target_nd).square().mean().backward()
@@ -69,9 +79,10 @@ def our_step(keys: int, x_nd: torch.Tensor, target_nd: torch.Tensor) -> Step:
     return step
 
 
-def package(keys: int, x_nd: torch.Tensor, target_nd: torch.Tensor) -> Step:
+def package(keys: int) -> Step:
     layer = PKM(WIDTH, heads=HEADS, num_keys=keys, topk=TOP_K, dim_head=WIDTH // 4)
     optimizer = torch.optim.AdamW(layer.parameters(), lr=RATE, fused=True)
+    x_nd, target_nd = given_and_wanted()
 
     def step() -> None:
         (layer(x_nd[None]) - target_nd).square().mean().backward()
@@ -79,6 +90,11 @@ def package(keys: int, x_nd: torch.Tensor, target_nd: torch.Tensor) -> Step:
         optimizer.zero_grad(set_to_none=True)
 
     return step
+
+
+def given_and_wanted() -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return torch.randn(TOKENS, WIDTH, generator=draw), torch.randn(TOKENS, WIDTH, generator=draw)
 
 
 if __name__ == "__main__":
