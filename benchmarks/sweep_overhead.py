@@ -129,14 +129,14 @@ def _write_grid(folder: Path, trials: int) -> Path:
 def _memscale(folder: Path, trials: int, seconds: float) -> None:
     from sweeps import launch  # a second, which is part of the start
 
-    def sleeping_trial(settings: dict[str, Any]) -> None:
+    def sleeping_trial(point: dict[str, str]) -> None:
         from ray import tune
 
         import core.train  # noqa: F401  # as a trial that trains: seconds, once a worker
-        from sweeps.trial import Reports
+        from sweeps.trial import Reports, settings_of
 
-        trial, reports = settings["trial"], Reports(tune.report)
-        run = trial["runtime"]["results"] / "runs" / trial["run_id"]
+        trial, reports = settings_of(point), Reports(tune.report)
+        run = Path(trial["runtime"]["results"]) / "runs" / trial["run_id"]
         run.mkdir(parents=True)
         for point in _sleep(folder / "times", trial["run_id"], seconds):
             reports.add(point)

@@ -13,6 +13,7 @@ from sweeps.early_stopping import competitors
 from sweeps.grid import Grid, Trial
 from sweeps.progress import Point
 from sweeps.store import Store
+from sweeps.trial import settings_of
 
 # The first rung lies at this share of the steps, each further one at REDUCTION times as many; one
 # in REDUCTION goes on from a rung. benchmarks/early_stopping.csv has other values.
@@ -139,4 +140,4 @@ def _curves(store: Store, run_ids: Iterable[str]) -> dict[str, dict[int, Point]]
 
 def tune_run_id(trial: TuneTrial) -> str:
     """The run id of a Tune trial."""
-    return str(trial.config["trial"]["run_id"])
+    return str(settings_of(trial.config)["run_id"])

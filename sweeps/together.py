@@ -12,7 +12,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from core import parallel
 from core.errors import InputError
-from sweeps.trial import Reports, train_trial
+from sweeps.trial import Reports, settings_of, train_trial
 
 # Bytes of the trial itself, which waits for its processes: Python with torch and Ray Train.
 OWN_SLOT = {"memory": 600_000_000}
@@ -34,7 +34,7 @@ def room(processes: int, slots: Sequence[dict[str, float]]) -> int:
     return found
 
 
-def run_together(settings: dict[str, Any]) -> None:
+def run_together(point: dict[str, str]) -> None:
     """What Ray Tune calls in place of `sweeps.trial.run_trial`.
 
     An exception in a process is reported as the run's failure; the death of one comes back as an
@@ -42,7 +42,7 @@ def run_together(settings: dict[str, Any]) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="memscale-") as scratch:
         try:
-            _trainer(settings["trial"], scratch).fit()
+            _trainer(settings_of(point), scratch).fit()
         except train.WorkerGroupError as error:
             tune.report({"failure": _cause(error)})
 

@@ -2,15 +2,16 @@
 
 import ctypes
 import gc
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from core.config import Runtime, parse_config, parse_section
+from core.config import Runtime, parse_config
 from core.storage import NOWHERE_ELSE
 from sweeps.grid import Trial
 from sweeps.storage import SharedStorage, pull_data
@@ -22,14 +23,14 @@ REPORT_EVERY = 1.0
 ORPHAN_WAIT = 60.0
 
 
-def run_trial(settings: dict[str, Any]) -> None:
-    """The function that Ray Tune calls with what `trial_settings` made.
+def run_trial(point: dict[str, str]) -> None:
+    """The function that Ray Tune calls with a point of what `as_grid` made.
 
     An exception is reported as the run's failure and does not come back as an error, so that Ray
     retries crashes of the worker and nothing else.
     """
     try:
-        train_trial(settings["trial"], Reports(tune.report))
+        train_trial(settings_of(point), Reports(tune.report))
     except Exception as error:  # whatever it is, the sweep's other runs go on
         tune.report({"failure": f"{type(error).__name__}: {error}"})
     finally:
@@ -47,21 +48,32 @@ def _give_memory_back() -> None:
 def trial_settings(
     trial: Trial, runtime: Runtime, storage: SharedStorage | None = None
 ) -> dict[str, Any]:
-    """A trial as the plain values that travel to a worker."""
+    """A trial as the plain values that travel to a worker, which JSON can hold."""
     absolute = runtime.model_copy(update={"results": runtime.results.absolute()})
     return {
         "name": trial.name,
         "run_id": trial.run_id,
         "config": trial.config.model_dump(mode="json"),
-        "runtime": absolute.model_dump(),
+        "runtime": absolute.model_dump(mode="json"),
         "storage": storage.uri if storage else None,
         "working_folder": str(Path.cwd()),
     }
 
 
-def own_slot(settings: dict[str, Any]) -> tune.PlacementGroupFactory:
+def as_grid(settings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What Tune makes trials of. As text: dicts it copies, all of them, for each of its points."""
+    return {"trial": tune.grid_search([json.dumps(given) for given in settings])}
+
+
+def settings_of(point: dict[str, str]) -> dict[str, Any]:
+    """What `trial_settings` made of the trial at a point of the grid."""
+    settings: dict[str, Any] = json.loads(point["trial"])
+    return settings
+
+
+def own_slot(point: dict[str, str]) -> tune.PlacementGroupFactory:
     """What the trial takes of a machine. Here, as a worker imports what this module imports."""
-    return tune.PlacementGroupFactory([settings["trial"]["slot"]])
+    return tune.PlacementGroupFactory([settings_of(point)["slot"]])
 
 
 def train_trial(given: dict[str, Any], reports: "Reports") -> None:
@@ -70,7 +82,7 @@ def train_trial(given: dict[str, Any], reports: "Reports") -> None:
 
     os.chdir(given["working_folder"])  # paths of a corpus may be relative to it
     config = parse_config(given["config"], given["name"])
-    runtime = parse_section(Runtime, given["runtime"], given["name"])
+    runtime = Runtime.model_validate_json(json.dumps(given["runtime"]))  # paths came as text
     uri = given["storage"]
     storage = SharedStorage(uri, runtime.results) if uri else NOWHERE_ELSE
     pull_data(config.data, config.tree, runtime, storage)

@@ -17,7 +17,7 @@ from sweeps.ray_session import Slots
 from sweeps.relay import RETRIES, Relay
 from sweeps.scheduling import EarlyStopping, tune_run_id
 from sweeps.store import Store
-from sweeps.trial import own_slot, run_trial, trial_settings
+from sweeps.trial import as_grid, own_slot, run_trial, trial_settings
 
 
 def tune_trials(
@@ -35,7 +35,7 @@ def tune_trials(
     relay = Relay(pending, store, watchers, interruption, scheduler.stopped)
     tune.Tuner(
         trainable,
-        param_space={"trial": tune.grid_search(settings)},
+        param_space=as_grid(settings),
         tune_config=tune.TuneConfig(
             scheduler=scheduler,
             max_concurrent_trials=at_once,

@@ -1,5 +1,6 @@
 """Runs compete within their group alone, and what is decided outlives the sweep."""
 
+import json
 import random
 import shutil
 import statistics
@@ -82,7 +83,7 @@ def decide(scheduler: EarlyStopping, reports: Sequence[Report]) -> set[str]:
     """What the scheduler makes of the same reports; a stopped run reports no more."""
     for run_id, points in reports:
         if run_id not in scheduler.stopped:
-            trial = SimpleNamespace(config={"trial": {"run_id": run_id}})
+            trial = SimpleNamespace(config={"trial": json.dumps({"run_id": run_id})})
             said = scheduler.on_trial_result(None, trial, {"points": points})
             assert (said == "STOP") == (run_id in scheduler.stopped)
     return set(scheduler.stopped)

@@ -1,5 +1,6 @@
 """What happens inside a worker, without Ray."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def test_an_error_is_reported_as_a_failure_and_does_not_reach_ray(
         raise InputError("no text; give more")
 
     monkeypatch.setattr("core.train.train_run", train_run)
-    run_trial({"trial": trial_settings(trial, Runtime())})
+    run_trial({"trial": json.dumps(trial_settings(trial, Runtime()))})
     assert reported == [{"failure": "InputError: no text; give more"}]
 
 
@@ -52,7 +53,7 @@ def test_a_run_in_other_hands_is_not_trained_twice(
     folder = Store(Path("results")).run_folder(trial.run_id)
     folder.mkdir(parents=True)
     with FileLock(folder / "lock"):
-        run_trial({"trial": trial_settings(trial, Runtime())})
+        run_trial({"trial": json.dumps(trial_settings(trial, Runtime()))})
     assert "another process trains in" in reported[0]["failure"]
 
 
@@ -61,7 +62,7 @@ def test_a_worker_elsewhere_reads_relative_paths_as_the_driver_does(
 ) -> None:
     seen = []
     monkeypatch.setattr("core.train.train_run", lambda *given: seen.append(Path.cwd()))
-    settings = {"trial": trial_settings(trial, Runtime())}
+    settings = {"trial": json.dumps(trial_settings(trial, Runtime()))}
     os.chdir("/")
     run_trial(settings)
     assert seen == [tmp_path]
@@ -74,7 +75,7 @@ def test_what_a_sweep_is_told_reaches_its_workers(
     monkeypatch.setattr("core.train.train_run", lambda *given: seen.extend(given))
     given = {"results": Path("results"), "bank": "disk", "checkpoint_seconds": 7.0}
     storage = SharedStorage("kept", tmp_path / "results")
-    run_trial({"trial": trial_settings(trial, Runtime.model_validate(given), storage)})
+    run_trial({"trial": json.dumps(trial_settings(trial, Runtime.model_validate(given), storage))})
     assert seen[1] == Runtime.model_validate(given | {"results": tmp_path / "results"})
     assert seen[-1].uri == str(tmp_path / "kept")
 
