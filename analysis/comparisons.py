@@ -33,12 +33,13 @@ def compare_arms(runs: pd.DataFrame, keys: Sequence[str], split: str) -> pd.Data
     """
     generic, shuffled = arms_of(runs, GENERIC), random_arms(runs)
     routed = [arm for arm in ordered_arms(runs) if arm not in (*generic, *arms_of(runs, DENSE))]
-    ffn = [arm for arm in arms_of(runs, FFN) if arm not in shuffled]
+    alike = arms_of(runs, FFN)
+    ffn = [arm for arm in alike if arm not in shuffled]
     tables = [
         paired_differences(runs, arm, against, f"loss_{split}_{key}").assign(key=key)
         for key in keys
         for arm in routed
-        for against in (*generic, *shuffled, *(() if arm in ffn else ffn), EQUAL_RUNTIME, JOINT)
+        for against in (*generic, *shuffled, *(() if arm in alike else ffn), EQUAL_RUNTIME, JOINT)
         if against != arm
     ] + [
         setting_differences(runs, arm, f"loss_{split}_{key}").assign(key=key)

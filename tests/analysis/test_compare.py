@@ -140,7 +140,8 @@ def test_other_types_are_compared_with_ffn() -> None:
     runs = exact(3)
     ffn = runs[runs["arm"] == "ffn"]
     kv = ffn.assign(arm="kv", memory_type="kv", loss_test_prefix=ffn["loss_test_prefix"] + 0.02)
-    table = compare_arms(pd.concat([runs, kv]), ["prefix"], "test")
+    random = ffn.assign(arm="ffn-random", embedder="random")
+    table = compare_arms(pd.concat([runs, kv, random]), ["prefix"], "test")
     found = table[table["against"] == "ffn"]
     assert set(found["arm"]) == {"kv"}
     np.testing.assert_allclose(found["difference"], 0.02, atol=1e-12)
