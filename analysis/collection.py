@@ -51,7 +51,7 @@ def verdicts(folder: Path, studies: dict[str, Study]) -> list[Verdict]:
     """Of the claims in FOLDER/claims.yaml, at each grid's main budget; none without the file."""
     path = folder / CLAIMS
     at_main = {
-        grid: {name: table[table["tokens"] == study.tokens] for name, table in _judged(study)}
+        grid: {name: study.at_main_budget(table) for name, table in _judged(study)}
         for grid, study in studies.items()
     }
     return [judge(c, at_main.get(c.grid)) for c in load_claims(path)] if path.is_file() else []
@@ -63,9 +63,9 @@ def _judged(study: Study) -> list[tuple[str, pd.DataFrame]]:
 
 def _summary(study: Study) -> dict[str, Any]:
     """What the page says of one grid: its headline differences, without random trees."""
-    found, excluded = study.differences, study.runs.excluded
+    found, excluded = study.at_main_budget(study.differences), study.runs.excluded
     if len(found):
-        headline = (found["key"] == KEYS[0]) & (found["tokens"] == study.tokens)
+        headline = found["key"] == KEYS[0]
         found = found[headline & ~found["arm"].isin(random_arms(study.runs.done))]
     return {
         "name": study.grid,

@@ -61,8 +61,8 @@ def render(study: Study, commands: list[str]) -> str:
         worth=_worth(study),
         words=MEASURES,
         random=random_arms(study.runs.done),
-        differences=_at_main_budget(study, study.differences),
-        controls=_at_main_budget(study, study.controls),
+        differences=rows(study.at_main_budget(study.differences)),
+        controls=rows(study.at_main_budget(study.controls)),
         exponents=rows(study.exponents),
         moves=moves(study.exponents),
         facts=rows(study.facts),
@@ -88,10 +88,6 @@ def environment() -> Environment:
 def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """What the template loops over."""
     return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
-
-
-def _at_main_budget(study: Study, table: pd.DataFrame) -> list[dict[str, Any]]:
-    return rows(table[table["tokens"] == study.tokens]) if len(table) else []
 
 
 def _worth(study: Study) -> dict[str, list[dict[str, Any]]]:

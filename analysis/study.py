@@ -52,6 +52,15 @@ class Study:
     facts: pd.DataFrame  # long tail against common; empty where no fact was asked
     plots: list[Plot]
 
+    def at_main_budget(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rows of the main budget, and all rows of arms that have another one in their place, as
+        those whose anchor was trained first.
+        """
+        if table.empty:
+            return table
+        here = table["tokens"] == self.tokens
+        return table[here | ~table["arm"].isin(table.loc[here, "arm"])]
+
 
 def analyse(results: Path, grid: str) -> Study:
     """Fits, comparisons and figures of results/<grid>. Raises InputError if nothing is done."""

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from analysis.__main__ import main
 from analysis.claims import Claim, judge, load_claims
 from analysis.collection import members
 from analysis.runs import load_runs
+from analysis.study import Study
 from core.errors import InputError
 
 BETTER = Claim("memory helps", "yes", "quick", "differences", {"arm": "ffn"}, "below", 0.0)
@@ -110,3 +113,9 @@ def test_runs_that_count_as_done_and_others_are_one_table(
     again = load_runs(results, "quick")
     pd.testing.assert_frame_equal(again.done, whole.done)
     pd.testing.assert_frame_equal(again.excluded, whole.excluded)
+
+
+def test_an_arm_without_runs_of_the_main_budget_is_shown_at_its_own() -> None:
+    table = pd.DataFrame({"arm": ["ffn", "ffn", "ffn-warm"], "tokens": [10.0, 20.0, 5.0]})
+    shown = Study.at_main_budget(cast(Study, SimpleNamespace(tokens=10.0)), table)
+    assert shown["tokens"].tolist() == [10.0, 5.0]
