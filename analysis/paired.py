@@ -71,7 +71,7 @@ def setting_differences(runs: pd.DataFrame, arm: str, loss: str) -> pd.DataFrame
 
 def _same_size(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     (n, tokens), (m, budget) = (g[["n_runtime", "tokens"]].iloc[0] for g in (one, other))
-    return bool(tokens == budget and abs(n - m) < SAME_SIZE * m)
+    return bool(tokens == budget and _near(n, m))
 
 
 def _by_seed(group: pd.DataFrame, loss: str) -> pd.Series:
@@ -143,8 +143,8 @@ def _most_alike(others: pd.DataFrame, point: pd.Series) -> pd.DataFrame:
     return others[off == off.min()]
 
 
-def _near(given: pd.Series, wanted: float) -> pd.Series:
-    return (given - wanted).abs() < SAME_SIZE * wanted
+def _near(given: Any, wanted: float) -> Any:
+    return abs(given - wanted) < SAME_SIZE * wanted
 
 
 def _joint_runs(runs: pd.DataFrame, point: pd.Series) -> pd.DataFrame:
