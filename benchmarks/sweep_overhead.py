@@ -133,9 +133,10 @@ def _memscale(folder: Path, trials: int, seconds: float) -> None:
         from ray import tune
 
         import core.train  # noqa: F401  # as a trial that trains: seconds, once a worker
-        from sweeps.trial import Reports, settings_of
+        from sweeps.trial import Reports, on_agreed_paths, settings_of
 
         trial, reports = settings_of(point), Reports(tune.report)
+        on_agreed_paths(trial, Runtime.model_validate_json(json.dumps(trial["runtime"])), None)
         run = Path(trial["runtime"]["results"]) / "runs" / trial["run_id"]
         run.mkdir(parents=True)
         for point in _sleep(folder / "times", trial["run_id"], seconds):

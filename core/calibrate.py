@@ -1,21 +1,28 @@
-"""How fast this machine trains a run, from a few steps of it on random text."""
+"""How fast this machine trains a run, from a few steps of it on random text.
 
+As a program it prints the fastest paths of a config that is given as JSON.
+"""
+
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from core.accounting import training_flops_per_token, tree_clusters
+from core.batches import Batches
 from core.config import EvaluateConfig, Paths, RunConfig, Runtime
 from core.dataset import Dataset, Rows, Windows
+from core.gradients import add_gradients
 from core.memory_config import MemoryConfig
-from core.model import resolved_paths
+from core.model import Model, resolved_paths
 from core.trainer import Trainer
 
 WORK = 1e11  # FLOP of a calibration: seconds on one core
 STEPS = (5, 50)  # at least and at most
-TRIED = 4  # steps of each of the paths
+TRIED = 4  # gradients of each of the paths
 MARGIN = 1.05  # by less no path beats the usual one: it may be noise, and machines should agree
 ALL_PATHS = [
     Paths(precision=precision, attention=attention)
@@ -38,7 +45,11 @@ def measure_rate(config: RunConfig, runtime: Runtime) -> float:
 
 
 def measure_paths(config: RunConfig, device: str) -> Paths:
-    """Those of the fastest training steps of `config`'s anchor, without its memory."""
+    """Those of the fastest gradients of `config`'s anchor, without its memory.
+
+    The optimiser, whose step is the same on all, is left out: its first one takes a second of
+    imports.
+    """
     train = config.train.model_copy(
         update={"precision": "auto", "mode": "joint", "start": None, "tree_part": ()}
     )
@@ -46,22 +57,24 @@ def measure_paths(config: RunConfig, device: str) -> Paths:
     usual = resolved_paths(dense, device, Paths())
 
     def cost(paths: Paths) -> float:
-        seconds = _step_seconds(dense, Runtime(device=device, paths=paths))
+        seconds = _gradient_seconds(dense, Runtime(device=device, paths=paths))
         return seconds if paths == usual else MARGIN * seconds
 
     return min(ALL_PATHS, key=cost)
 
 
-def _step_seconds(config: RunConfig, runtime: Runtime) -> float:
+def _gradient_seconds(config: RunConfig, runtime: Runtime) -> float:
     """The least of a few; CPU time on a CPU, whose cores others may use too."""
+    torch.set_num_threads(runtime.threads)
     clock = time.process_time if runtime.device == "cpu" else time.perf_counter
-    text, seconds = random_text(config, 4 * config.train.batch_size), []
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(config, runtime, Path(folder), text, lambda _: None)
-        for _ in range(TRIED):
-            start = clock()
-            trainer.train_step(config.steps)  # its loss is read, so a GPU has finished
-            seconds.append(clock() - start)
+    paths, seconds = resolved_paths(config, runtime.device, runtime.paths), []
+    model = Model(config, runtime.device, paths.precision, attention=paths.attention)
+    text = random_text(config, config.train.batch_size)
+    batch = Batches(config, text.train, runtime.device).at(0)
+    for _ in range(TRIED):
+        start = clock()
+        add_gradients(model, batch, [])  # the loss is read, so a GPU has finished
+        seconds.append(clock() - start)
     return min(seconds)
 
 
@@ -102,3 +115,7 @@ def random_text(config: RunConfig, n: int) -> Dataset:
         sources=("random",),
         digest="",
     )
+
+
+if __name__ == "__main__":
+    print(measure_paths(RunConfig.model_validate_json(sys.argv[1]), "cpu").model_dump_json())

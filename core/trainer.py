@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from core import parallel
-from core.batches import Batch, Batches
+from core.batches import Batches
 from core.checkpoint import (
     load_checkpoint,
     load_weights,
@@ -23,6 +23,7 @@ from core.checkpoint import (
 from core.config import RunConfig, Runtime, save_config
 from core.dataset import Dataset
 from core.evaluate import evaluate
+from core.gradients import add_gradients
 from core.memory.bank import BankPlace, Fetch
 from core.memory.optimizer import RowAdamW
 from core.model import BANK_FOLDER, Model, is_weight, resolved_paths
@@ -132,27 +133,11 @@ class Trainer:
         fetches = self.model.fetch(batch.path_bl)
         self.batch = self.batches.at(self.step + 1)
         self.model.read_ahead(self.batch.path_bl)
-        total = self._backward(batch, fetches)
+        total = add_gradients(self.model, batch, fetches)
         self._update(fetches, rate(self.step, steps, self.config.train))
         self.step += 1
         if batch.own:  # a part of the tree may have no row in a batch
             self._account(total * (batch.targets / batch.own), batch.own)
-
-    def _backward(self, batch: Batch, fetches: Sequence[Fetch]) -> float:
-        """Gradients of the mean loss over the step's targets, by micro-batches; gives that mean.
-
-        Each process has its share of every micro-batch.
-        """
-        train, processes = self.config.train, parallel.count()
-        size = train.batch_size // (train.accumulate * processes)
-        total = 0.0
-        for start in range(parallel.rank() * size, len(batch.rows_bt), processes * size):
-            part = slice(start, start + size)
-            rows_bt, segments_bt = batch.rows_bt[part], batch.segments_bt[part]
-            loss = self.model.summed_loss(rows_bt, segments_bt, fetches, part) / batch.targets
-            loss.backward()
-            total += loss.item()
-        return parallel.total(total)
 
     def _update(self, fetches: Sequence[Fetch], share: float) -> None:
         """One step of both optimisers at `share` of their peak rates."""

@@ -13,7 +13,7 @@ from importlib import import_module
 
 import ray
 
-from core.config import Paths, Runtime
+from core.config import Paths, RunConfig, Runtime
 from core.dataset import is_prepared
 from core.errors import InputError
 from core.storage import NOWHERE_ELSE
@@ -21,7 +21,7 @@ from sweeps.background import Background
 from sweeps.grid import Grid, Trial
 from sweeps.interruption import Interruption, interruptible
 from sweeps.pace import work
-from sweeps.paths import measure, sweep_paths
+from sweeps.paths import agreed_paths, known_paths, measure
 from sweeps.progress import Watcher, open_progress
 from sweeps.ray_session import Slots, ray_session
 from sweeps.storage import pull_data
@@ -59,9 +59,7 @@ def _deliver_and_run(
         if not pending:
             return
         with _loading_ahead(), ray_session(interruption) as scratch:
-            runtime, share = _resources(options)
-            paths = sweep_paths(grid, store, lambda: _fastest(pending, runtime, share))
-            slots = Slots(runtime.model_copy(update={"paths": paths}), share, scratch)
+            slots = _slots(grid, pending, store, options, scratch)
             from sweeps.tuning import tune_trials  # Ray Tune: a second
 
             tune_trials(grid, pending, store, slots, watchers, interruption)
@@ -117,25 +115,35 @@ def _resources(options: Options) -> tuple[Runtime, dict[str, float]]:
     return options.runtime.model_copy(update={"device": device}), {"CPU": 1.0, **share}
 
 
+def _slots(
+    grid: Grid, pending: Sequence[Trial], store: Store, options: Options, scratch: str
+) -> Slots:
+    """With the paths that all runs take or, on this machine alone, the run that its first trial is
+    to measure: torch, which takes seconds to load, is loaded there anyway.
+    """
+    runtime, share = _resources(options)
+    known, middle = known_paths(grid, store), pending[len(pending) // 2].config
+    if not known and "RAY_ADDRESS" not in os.environ and runtime.processes == 1:
+        return Slots(runtime, share, scratch, unmeasured=middle)
+    paths = agreed_paths(
+        store.results / grid.name,
+        store.storage,
+        lambda: known or _fastest(middle, runtime.device, share),
+    )
+    return Slots(runtime.model_copy(update={"paths": paths}), share, scratch)
+
+
+def _fastest(config: RunConfig, device: str, share: dict[str, float]) -> Paths:
+    """On the node of a cluster that Ray takes."""
+    slot = ray.remote(measure).options(num_cpus=share["CPU"], num_gpus=share.get("GPU", 0))
+    found: Paths = ray.get(slot.remote(config, device))
+    return found
+
+
 @contextmanager
 def _loading_ahead() -> Iterator[None]:
     """What comes after, while Ray's own processes start."""
-    modules = ["sweeps.tuning"]
-    if "RAY_ADDRESS" not in os.environ:  # torch._dynamo: for the first optimizer
-        modules += ["core.calibrate", "torch._dynamo"]
     with ThreadPoolExecutor(1) as beside:
-        for module in modules:
+        for module in ("sweeps.tuning", "mlflow"):  # Tune asks whether a callback is MLflow's
             beside.submit(import_module, module)
         yield
-
-
-def _fastest(pending: Sequence[Trial], runtime: Runtime, share: dict[str, float]) -> Paths:
-    """For every run of the grid, from the one of median work: here, or on the node of a cluster or
-    the GPU that Ray takes.
-    """
-    middle = pending[len(pending) // 2].config
-    if runtime.device == "cpu" and "RAY_ADDRESS" not in os.environ:
-        return measure(middle, runtime.device)  # a worker would load torch first: seconds
-    slot = ray.remote(measure).options(num_cpus=share["CPU"], num_gpus=share.get("GPU", 0))
-    found: Paths = ray.get(slot.remote(middle, runtime.device))
-    return found

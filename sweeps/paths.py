@@ -1,27 +1,45 @@
 """What is fastest where the trials run: measured once a sweep, kept with it, the same for all."""
 
 from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
 
 from core.config import Paths, RunConfig
 from core.paths import PATHS, kept_paths, taken_paths
 from sweeps.grid import Grid
+from sweeps.storage import SharedStorage
 from sweeps.store import Store
 
 
-def sweep_paths(grid: Grid, store: Store, measured: Callable[[], Paths]) -> Paths:
+def known_paths(grid: Grid, store: Store) -> Paths | None:
     """Those kept beside the grid's table, or in the storage by a driver elsewhere; at first those
-    of its finished runs, or `measured`.
+    of its finished runs.
 
     Runs that another grid or another machine finished are compared with the rest, so these round
     as they did. Raises InputError for a file that holds no paths.
     """
-    folder, storage = store.results / grid.name, store.storage
-    if storage:
-        storage.bring(folder / PATHS)
-    found = kept_paths(folder, lambda: _of_finished(grid, store) or measured())
-    if storage:
-        storage.leave(folder / PATHS)
-    return found
+    folder = store.results / grid.name
+    if store.storage:
+        store.storage.bring(folder / PATHS)
+    return taken_paths(folder) if (folder / PATHS).exists() else _of_finished(grid, store)
+
+
+def agreed_paths(
+    folder: Path, storage: SharedStorage | None, measured: Callable[[], Paths]
+) -> Paths:
+    """Those kept in the `folder` of a grid: the first of a machine to ask measures them and leaves
+    them there and in the storage, and the others wait.
+
+    Raises InputError for a file that holds no paths.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{PATHS}.lock"):
+        first = not (folder / PATHS).exists()
+        kept = kept_paths(folder, measured)
+        if storage and first:
+            storage.leave(folder / PATHS)
+    return kept
 
 
 def _of_finished(grid: Grid, store: Store) -> Paths | None:

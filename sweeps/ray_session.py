@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import ray
 
-from core.config import Runtime
+from core.config import RunConfig, Runtime
 from sweeps.interruption import Interruption, unguarded
 
 WORKERS = {
@@ -30,6 +30,7 @@ class Slots:
     runtime: Runtime
     share: dict[str, float]  # of a machine besides memory, for one process of a trial
     scratch: str  # a folder for what Ray keeps of an experiment: records and checkpoints are ours
+    unmeasured: RunConfig | None = None  # of which the first trial finds the fastest paths
 
 
 @contextmanager

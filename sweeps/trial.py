@@ -14,6 +14,7 @@ from ray import tune
 from core.config import Runtime, parse_config
 from core.storage import NOWHERE_ELSE
 from sweeps.grid import Trial
+from sweeps.paths import agreed_paths, measure
 from sweeps.storage import SharedStorage, pull_data
 from sweeps.store import Store
 
@@ -57,6 +58,7 @@ def trial_settings(
         "runtime": absolute.model_dump(mode="json"),
         "storage": storage.uri if storage else None,
         "working_folder": str(Path.cwd()),
+        "unmeasured": None,  # or the run whose fastest paths all runs of the grid take
     }
 
 
@@ -84,11 +86,25 @@ def train_trial(given: dict[str, Any], reports: "Reports") -> None:
     config = parse_config(given["config"], given["name"])
     runtime = Runtime.model_validate_json(json.dumps(given["runtime"]))  # paths came as text
     uri = given["storage"]
-    storage = SharedStorage(uri, runtime.results) if uri else NOWHERE_ELSE
+    shared = SharedStorage(uri, runtime.results) if uri else None
+    storage = shared or NOWHERE_ELSE
+    runtime = on_agreed_paths(given, runtime, shared)
     pull_data(config.data, config.tree, runtime, storage)
     folder = Store(runtime.results).run_folder(given["run_id"])
     train_run(config, runtime, folder, reports.add, ORPHAN_WAIT, storage)
     reports.flush()
+
+
+def on_agreed_paths(
+    given: dict[str, Any], runtime: Runtime, storage: SharedStorage | None
+) -> Runtime:
+    """`runtime` with the paths that all runs of the grid take, found here if none are yet."""
+    if not given["unmeasured"]:
+        return runtime
+    config = parse_config(given["unmeasured"], given["grid"])
+    folder = runtime.results / given["grid"]
+    paths = agreed_paths(folder, storage, lambda: measure(config, runtime.device))
+    return runtime.model_copy(update={"paths": paths})
 
 
 class Reports:

@@ -29,7 +29,7 @@ def tune_trials(
     interruption: Interruption,
 ) -> None:
     """Run `pending` to its end."""
-    settings = list(_settings(pending, store, slots))
+    settings = list(_settings(grid, pending, store, slots))
     trainable, at_once = _trainable(slots.runtime.processes, settings)
     scheduler = EarlyStopping(grid, store, pending)
     relay = Relay(pending, store, watchers, interruption, scheduler.stopped)
@@ -53,12 +53,16 @@ def tune_trials(
     ).fit()
 
 
-def _settings(pending: Sequence[Trial], store: Store, slots: Slots) -> Iterator[dict[str, Any]]:
+def _settings(
+    grid: Grid, pending: Sequence[Trial], store: Store, slots: Slots
+) -> Iterator[dict[str, Any]]:
     """What travels to the workers; a run larger than what Ray may give has a machine alone."""
+    given = slots.unmeasured and slots.unmeasured.model_dump(mode="json")
+    shared = {"grid": grid.name, "unmeasured": given}
     largest = max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"])
     for trial in pending:
         slot = slots.share | {"memory": reserved(trial.config, int(largest), slots.runtime.bank)}
-        yield trial_settings(trial, slots.runtime, store.storage) | {"slot": slot}
+        yield trial_settings(trial, slots.runtime, store.storage) | shared | {"slot": slot}
 
 
 def _trainable(processes: int, settings: Sequence[dict[str, Any]]) -> tuple[Any, int | None]:

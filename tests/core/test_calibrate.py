@@ -1,13 +1,18 @@
 """The speed of this machine, from a few steps on random text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from core import calibrate
+from core.batches import Batch
 from core.calibrate import measure_paths, measure_rate
 from core.config import Paths, RunConfig, Runtime
+from core.gradients import add_gradients
+from core.memory.bank import Fetch
+from core.model import Model
 from core.trainer import Trainer
 
 
@@ -40,22 +45,33 @@ def test_it_trains_a_few_steps_of_the_run_itself(
     assert (trained[0].anchor, trained[0].memory) == (config.anchor, config.memory)
 
 
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
+    """The models whose gradients are asked for."""
+    models: list[Model] = []
+
+    def note(model: Model, batch: Batch, fetches: Sequence[Fetch]) -> float:
+        models.append(model)
+        return add_gradients(model, batch, fetches)
+
+    monkeypatch.setattr(calibrate, "add_gradients", note)
+    return models
+
+
 def test_every_pair_of_paths_is_tried_on_the_anchor_alone(
-    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+    make_config: Callable[..., RunConfig], tried: list[Model]
 ) -> None:
-    tried: list[Paths] = []
-    honest = Trainer.train_step
-
-    def note(self: Trainer, steps: int) -> None:
-        attention = "fused" if self.model.anchor.fused else "plain"
-        tried.append(Paths(precision=self.precision, attention=attention))
-        assert self.config.memory.type == "none"
-        honest(self, steps)
-
-    monkeypatch.setattr(Trainer, "train_step", note)
     config = make_config(memory={"type": "ffn", "widths": [3, 2]}, train={"precision": "bf16"})
     assert measure_paths(config, "cpu") in calibrate.ALL_PATHS
-    assert tried[:: calibrate.TRIED] == calibrate.ALL_PATHS
+    each = tried[:: calibrate.TRIED]
+    assert all(model.config.memory.type == "none" for model in tried)
+    assert [_paths(model) for model in each] == calibrate.ALL_PATHS
+
+
+def _paths(model: Model) -> Paths:
+    precision = "bf16" if model.dtype == torch.bfloat16 else "fp32"
+    attention = "fused" if model.anchor.fused else "plain"
+    return Paths.model_validate({"precision": precision, "attention": attention})
 
 
 @pytest.mark.parametrize(
@@ -74,18 +90,17 @@ def test_the_fastest_paths_win(
 ) -> None:
     """bf16 and plain attention are the usual ones here."""
     table = iter(seconds)
-    monkeypatch.setattr(calibrate, "_step_seconds", lambda *given: next(table))
+    monkeypatch.setattr(calibrate, "_gradient_seconds", lambda *given: next(table))
     monkeypatch.setattr("core.model.resolve_precision", lambda *given: "bf16")
     found = measure_paths(make_config(train={"precision": "auto"}), "cpu")
     assert (found.precision, found.attention) == best
 
 
 def test_a_precision_that_a_run_asks_for_stands(
-    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+    make_config: Callable[..., RunConfig], tried: list[Model]
 ) -> None:
-    runtime, found = Runtime(paths=Paths(precision="fp32")), []
-    monkeypatch.setattr(Trainer, "train_step", lambda self, steps: found.append(self.precision))
+    runtime = Runtime(paths=Paths(precision="fp32"))
     for precision in ("auto", "bf16"):
-        config = make_config(train={"precision": precision})
-        calibrate._step_seconds(config, runtime)
-    assert found == ["fp32"] * calibrate.TRIED + ["bf16"] * calibrate.TRIED
+        calibrate._gradient_seconds(make_config(train={"precision": precision}), runtime)
+    wanted = ["fp32"] * calibrate.TRIED + ["bf16"] * calibrate.TRIED
+    assert [_paths(model).precision for model in tried] == wanted

@@ -9,8 +9,9 @@ import pytest
 from filelock import FileLock
 from ray import tune
 
-from core.config import Runtime
+from core.config import Paths, Runtime
 from core.errors import InputError
+from core.paths import taken_paths
 from sweeps import trial as trials
 from sweeps.grid import Trial, load_grid
 from sweeps.interruption import interruptible
@@ -78,6 +79,22 @@ def test_what_a_sweep_is_told_reaches_its_workers(
     run_trial({"trial": json.dumps(trial_settings(trial, Runtime.model_validate(given), storage))})
     assert seen[1] == Runtime.model_validate(given | {"results": tmp_path / "results"})
     assert seen[-1].uri == str(tmp_path / "kept")
+
+
+def test_the_first_trial_finds_the_paths_that_all_take(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, measured = Paths(precision="fp32", attention="fused"), []
+    monkeypatch.setattr(trials, "measure", lambda config, device: measured.append(config) or found)
+    seen: list[Any] = []
+    monkeypatch.setattr("core.train.train_run", lambda *given: seen.append(given[1].paths))
+    unmeasured = trial.config.model_copy(update={"seed": 7})
+    given = {"grid": "tiny", "unmeasured": unmeasured.model_dump(mode="json")}
+    for _ in range(2):
+        run_trial({"trial": json.dumps(trial_settings(trial, Runtime()) | given)})
+    assert seen == [found, found]
+    assert measured == [unmeasured]
+    assert taken_paths(Path("results/tiny")) == found
 
 
 def test_points_are_gathered_and_none_is_lost(
