@@ -163,3 +163,14 @@ def adamw_rows(
             m[i] = m[i] * b1 + grad * (f32(1) - b1)
             v[i] = v[i] * b2 + grad * grad * (f32(1) - b2)
             w[i] = w[i] * keep - scale * m[i] / (np.sqrt(v[i]) * root + least)
+
+
+@compiled
+def mark_nonzero(rows_nd: Floats, nonzero_n: NDArray[np.bool_]) -> None:
+    """Rows with anything but zeros; most have it at their first place."""
+    for row in range(len(rows_nd)):
+        nonzero_n[row] = False
+        for i in range(rows_nd.shape[1]):
+            if rows_nd[row, i] != f32(0):
+                nonzero_n[row] = True
+                break

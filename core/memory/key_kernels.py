@@ -1,4 +1,4 @@
-"""Compiled loops of product keys, on CPUs in fp32: the choice of slots, and the way back to values.
+"""Compiled loops of product keys, on CPUs in fp32: the choice of slots, and the way back from them.
 
 All of them stay in one file, for numba looks for changes in a function's own file alone.
 """
@@ -87,9 +87,9 @@ def add_pairs(one_k: Floats, two_k: Floats, sum_p: Floats, pair_p: Ints) -> int:
 
 
 @compiled
-def best_pairs(scores_h2ns: Floats, first_hnk: Ints, second_hnk: Ints) -> None:
+def best_pairs(scores_h2ns: Floats, chosen_2hnk: Ints) -> None:
     """Key numbers in either half of the pairs with the largest sums, best first."""
-    h, n, k = first_hnk.shape
+    _, h, n, k = chosen_2hnk.shape
     keys_2k, best_2k = np.empty((2, k), np.int64), np.empty((2, k), np.float32)
     sum_p, pair_p, place_k = (
         np.empty(k * k, np.float32),
@@ -109,31 +109,84 @@ def best_pairs(scores_h2ns: Floats, first_hnk: Ints, second_hnk: Ints) -> None:
             highest(sum_p[:pairs], place_k, score_p, place_p)
             for rank in range(k):
                 pair = pair_p[place_k[rank]]
-                first_hnk[head, token, rank] = keys_2k[0, pair // k]
-                second_hnk[head, token, rank] = keys_2k[1, pair % k]
+                chosen_2hnk[0, head, token, rank] = keys_2k[0, pair // k]
+                chosen_2hnk[1, head, token, rank] = keys_2k[1, pair % k]
+
+
+@compiled
+def scores_backward(
+    grad_hnk: Floats,
+    chosen_2hnk: Ints,
+    q_h2nd: Floats,
+    keys_h2sd: Floats,
+    dq_h2nd: Floats,
+    dkeys_h2sd: Floats,
+) -> None:
+    """Of the chosen scores q . K[key], of which the gradient holds in either half: dq = sum over k
+    of grad K[key]; adds grad q to each key's gradient.
+    """
+    halves, heads, tokens, k = chosen_2hnk.shape
+    for head in range(heads):
+        for half in range(halves):
+            for token in range(tokens):
+                q, dq = q_h2nd[head, half, token], dq_h2nd[head, half, token]
+                for i in range(len(q)):
+                    dq[i] = f32(0)
+                for rank in range(k):
+                    grad = grad_hnk[head, token, rank]
+                    number = chosen_2hnk[half, head, token, rank]
+                    key, dkey = keys_h2sd[head, half, number], dkeys_h2sd[head, half, number]
+                    for i in range(len(q)):
+                        dq[i] += grad * key[i]
+                        dkey[i] += grad * q[i]
+
+
+@compiled
+def by_slot(slot_r: Ints, start_s: Ints, read_r: Ints, slot_u: Ints) -> int:
+    """The reads of slot s in their order, as read_r[start_s[s] : start_s[s + 1]], and the slots
+    that were read, ascending; how many. start_s comes as zeros, one more than slots.
+    """
+    reads = count = 0
+    for read in range(len(slot_r)):
+        start_s[slot_r[read]] += 1
+    for slot in range(len(start_s)):
+        here = start_s[slot]
+        if here:
+            slot_u[count] = slot
+            count += 1
+        reads += here
+        start_s[slot] = reads
+    for read in range(len(slot_r) - 1, -1, -1):
+        start_s[slot_r[read]] -= 1
+        read_r[start_s[slot_r[read]]] = read
+    return count
 
 
 @compiled
 def read_backward(
     grad_nd: Floats,
-    slot_nk: Ints,
-    weight_nk: Floats,
+    weight_r: Floats,
     values_sd: Floats,
-    place_s: Ints,
-    dweight_nk: Floats,
+    start_s: Ints,
+    read_r: Ints,
+    slot_u: Ints,
+    dweight_r: Floats,
     dvalues_ud: Floats,
 ) -> None:
-    """Of y = sum over k of weight V[slot]: dweight = grad . V[slot]; adds weight grad to each
-    slot's gradient, at its place among those that are read.
+    """Of y[n] = sum over its reads of weight V[slot]: dweight = grad . V[slot], and for each slot
+    that was read the sum of weight grad. Slot by slot, so that each row of a table larger than the
+    caches comes once.
     """
-    for token in range(len(slot_nk)):
-        grad = grad_nd[token]
-        for read in range(slot_nk.shape[1]):
-            slot, weight = slot_nk[token, read], weight_nk[token, read]
-            value, dvalue = values_sd[slot], dvalues_ud[place_s[slot]]
+    reads = len(weight_r) // len(grad_nd)
+    for u in range(len(slot_u)):
+        value, dvalue = values_sd[slot_u[u]], dvalues_ud[u]
+        for i in range(len(dvalue)):
+            dvalue[i] = f32(0)
+        for at in range(start_s[slot_u[u]], start_s[slot_u[u] + 1]):
+            read = read_r[at]
+            grad, weight = grad_nd[read // reads], weight_r[read]
             product = f32(0)
             for i in range(len(grad)):
                 product += grad[i] * value[i]
-            dweight_nk[token, read] = product
-            for i in range(len(grad)):
                 dvalue[i] += weight * grad[i]
+            dweight_r[read] = product

@@ -47,10 +47,8 @@ class KeyLayer(nn.Module):
     def slots(self, x_nd: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and numbers [h, n, k] of the best slots; a slot is first key x keys + second."""
         q_h2nk = (x_nd @ self.query_hdk.to(x_nd.dtype)).unflatten(-1, (2, -1)).transpose(1, 2)
-        scores_h2ns = (q_h2nk @ self.keys_h2sk.to(x_nd.dtype).transpose(-1, -2)).float()
-        first_hnk, second_hnk = best_pairs(scores_h2ns.detach(), self.top_k)
-        score = scores_h2ns[:, 0].gather(-1, first_hnk) + scores_h2ns[:, 1].gather(-1, second_hnk)
-        return score, first_hnk * self.keys_h2sk.shape[2] + second_hnk
+        score_hnk, (first_hnk, second_hnk) = best_scores(q_h2nk, self.keys_h2sk, self.top_k)
+        return score_hnk, first_hnk * self.keys_h2sk.shape[2] + second_hnk
 
     def forward(self, x_nd: Tensor, values: Tensor) -> Tensor:
         score_hnk, slot_hnk = self.slots(x_nd)
@@ -63,20 +61,35 @@ class KeyLayer(nn.Module):
         return (y_nd * gate_nd) @ self.out_dd.to(x_nd.dtype)
 
 
-def best_pairs(scores_h2ns: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Key numbers [h, n, k] in either half of the k pairs with the largest sums, best first."""
+def best_scores(q_h2nk: Tensor, keys_h2sk: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Sums [h, n, k] of the scores of the best pairs of keys, and the pairs [2, h, n, k]."""
+    if not _compiled(keys_h2sk):
+        return _best_scores(q_h2nk, keys_h2sk, k)
+    best: tuple[Tensor, Tensor] = _Scores.apply(q_h2nk, keys_h2sk, k)  # type: ignore[no-untyped-call]
+    return best
+
+
+def _best_scores(q_h2nk: Tensor, keys_h2sk: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    scores_h2ns = (q_h2nk @ keys_h2sk.to(q_h2nk.dtype).transpose(-1, -2)).float()
+    chosen_2hnk = best_pairs(scores_h2ns.detach(), k)
+    return scores_h2ns.gather(-1, chosen_2hnk.transpose(0, 1)).sum(1), chosen_2hnk
+
+
+def best_pairs(scores_h2ns: Tensor, k: int) -> Tensor:
+    """Key numbers [2, h, n, k] in either half of the k pairs with the largest sums, best first."""
     if not _compiled(scores_h2ns):
         return _best_of_all(scores_h2ns, k)
     heads, _, tokens, _ = scores_h2ns.shape
-    first, second = torch.empty(2, heads, tokens, k, dtype=torch.int64).unbind()
-    key_kernels.best_pairs(scores_h2ns.contiguous().numpy(), first.numpy(), second.numpy())
-    return first, second
+    chosen_2hnk = torch.empty(2, heads, tokens, k, dtype=torch.int64)
+    key_kernels.best_pairs(scores_h2ns.contiguous().numpy(), chosen_2hnk.numpy())
+    return chosen_2hnk
 
 
-def _best_of_all(scores_h2ns: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _best_of_all(scores_h2ns: Tensor, k: int) -> Tensor:
     best, key = scores_h2ns.topk(k, dim=-1)
     which_hnk = (best[:, 0, :, :, None] + best[:, 1, :, None, :]).flatten(-2).topk(k, -1).indices
-    return key[:, 0].gather(-1, which_hnk // k), key[:, 1].gather(-1, which_hnk % k)
+    halves = key[:, 0].gather(-1, which_hnk // k), key[:, 1].gather(-1, which_hnk % k)
+    return torch.stack(halves)
 
 
 def read_values(slot_nk: Tensor, weight_nk: Tensor, values_sd: Tensor) -> Tensor:
@@ -93,6 +106,27 @@ def _compiled(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32
 
 
+class _Scores(torch.autograd.Function):
+    """Its gradient passes through the chosen scores alone, where torch's own is made of all."""
+
+    @staticmethod
+    def forward(ctx: Any, q_h2nk: Tensor, keys_h2sk: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        score_hnk, chosen_2hnk = _best_scores(q_h2nk, keys_h2sk, k)
+        ctx.save_for_backward(q_h2nk, keys_h2sk, chosen_2hnk)
+        ctx.mark_non_differentiable(chosen_2hnk)
+        return score_hnk, chosen_2hnk
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        q_h2nk, keys_h2sk, chosen_2hnk = ctx.saved_tensors
+        wide_h2nk = q_h2nk.float().contiguous()
+        dq_h2nk, dkeys_h2sk = torch.empty_like(wide_h2nk), torch.zeros_like(keys_h2sk)
+        keys_h2sk = keys_h2sk.clone()  # numpy would hold on to what FSDP is to free
+        given = grads[0].contiguous(), chosen_2hnk, wide_h2nk, keys_h2sk
+        key_kernels.scores_backward(*(x.numpy() for x in (*given, dq_h2nk, dkeys_h2sk)))
+        return dq_h2nk.to(q_h2nk.dtype), dkeys_h2sk, None
+
+
 class _Read(torch.autograd.Function):
     """Its gradient has a row a slot that was read, where torch's own has one a read."""
 
@@ -104,13 +138,15 @@ class _Read(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor]:
         slot_nk, weight_nk, values_sd = ctx.saved_tensors
-        read_s = torch.zeros(len(values_sd), dtype=torch.bool)
-        read_s[slot_nk.flatten()] = True
-        slot_u, place_s = read_s.nonzero()[:, 0], read_s.cumsum(0) - 1
+        start_s = torch.zeros(len(values_sd) + 1, dtype=torch.int64)
+        read_r, slot_u = torch.empty(2, slot_nk.numel(), dtype=torch.int64)
+        order = slot_nk.flatten(), start_s, read_r, slot_u
+        slot_u = slot_u[: key_kernels.by_slot(*(x.numpy() for x in order))]
         dweight_nk = torch.empty_like(weight_nk)
-        dvalues_ud = values_sd.new_zeros(len(slot_u), values_sd.shape[1])
-        given = grads[0].contiguous(), slot_nk, weight_nk, values_sd.detach(), place_s
-        key_kernels.read_backward(*(x.numpy() for x in (*given, dweight_nk, dvalues_ud)))
+        dvalues_ud = values_sd.new_empty(len(slot_u), values_sd.shape[1])
+        given = grads[0].contiguous(), weight_nk.flatten(), values_sd.detach(), *order[1:3], slot_u
+        found = dweight_nk.view(-1), dvalues_ud
+        key_kernels.read_backward(*(x.numpy() for x in (*given, *found)))
         dvalues_sd = torch.sparse_coo_tensor(
             slot_u[None], dvalues_ud, values_sd.shape, check_invariants=False, is_coalesced=True
         )

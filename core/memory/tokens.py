@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from core import parallel
+from core import kernels, parallel
 from core.config import AnchorConfig
 from core.memory.bank import RowGradient
 from core.memory.base import Attached, per_layer
@@ -93,10 +93,27 @@ class TokenMemory(nn.Module, ABC):
 def _take_gradient(table: ResidentTable) -> RowGradient | None:
     if table.rows.grad is None:
         return None
-    gradient = parallel.add_up(table.rows.grad).coalesce()
+    ids, rows_ud = _by_row(parallel.add_up(table.rows.grad))
     table.rows.grad = None
-    ids, rows_ud = gradient.indices()[0], gradient.values()
-    reached_u = rows_ud.any(dim=1)  # padding reads rows too, and has no gradient
+    reached_u = _nonzero(rows_ud)  # padding reads rows too, and has no gradient
     if not reached_u.all():
         ids, rows_ud = ids[reached_u], rows_ud[reached_u]
     return RowGradient(ids, rows_ud, partial(table.update, ids))
+
+
+def _by_row(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Ascending distinct rows [u] and their gradients [u, d]. One layer's come so, but autograd
+    forgets it.
+    """
+    ids = gradient._indices()[0]
+    if not (ids[1:] > ids[:-1]).all():
+        gradient = gradient.coalesce()
+    return gradient._indices()[0], gradient._values()
+
+
+def _nonzero(rows_ud: Tensor) -> Tensor:
+    if rows_ud.device.type != "cpu":
+        return rows_ud.any(dim=1)
+    nonzero_u = torch.empty(len(rows_ud), dtype=torch.bool)
+    kernels.mark_nonzero(rows_ud.numpy(), nonzero_u.numpy())
+    return nonzero_u

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.memory import pkm
-from core.memory.pkm import best_pairs, read_values
+from core.memory.pkm import best_pairs, best_scores, read_values
 
 
 def scores(heads: int, tokens: int, keys: int) -> Tensor:
@@ -48,6 +48,31 @@ def test_scores_that_are_not_finite_choose_slots_that_there_are(poison: float) -
     scores_h2ns[:, 0] = poison
     for keys in best_pairs(scores_h2ns, 4):
         assert ((keys >= 0) & (keys < 5)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@given(st.integers(1, 3), st.integers(0, 4), st.integers(1, 12), st.integers(1, 20), st.data())
+def test_scores_are_summed_and_have_the_gradient_of_all_products(
+    dtype: torch.dtype, heads: int, tokens: int, keys: int, d: int, data: st.DataObject
+) -> None:
+    k, draw = data.draw(st.integers(1, keys)), torch.Generator().manual_seed(d)
+    q_h2nd = torch.randn(heads, 2, tokens, d, generator=draw).to(dtype).requires_grad_()
+    keys_h2sd = torch.randn(heads, 2, keys, d, generator=draw).requires_grad_()
+    score_hnk, chosen_2hnk = best_scores(q_h2nd, keys_h2sd, k)
+    expected, same = pkm._best_scores(q_h2nd, keys_h2sd, k)
+    assert torch.equal(score_hnk, expected)
+    assert torch.equal(chosen_2hnk, same)
+    grad_hnk = torch.randn(heads, tokens, k, generator=draw)
+    wide = [x.detach().double().requires_grad_() for x in (q_h2nd, keys_h2sd)]
+    slow_h2ns = wide[0] @ wide[1].transpose(-1, -2)
+    slow_hnk = sum(slow_h2ns[:, i].gather(-1, chosen_2hnk[i]) for i in (0, 1))
+    tolerance = 0.01 if dtype == torch.bfloat16 else 1e-5  # that of the gradient's own format
+    for ours, slow in zip(
+        torch.autograd.grad(score_hnk, (q_h2nd, keys_h2sd), grad_hnk),
+        torch.autograd.grad(slow_hnk, wide, grad_hnk.double()),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours.double(), slow, rtol=tolerance, atol=tolerance)
 
 
 @given(st.integers(0, 5), st.integers(1, 6), st.integers(1, 9), st.integers(1, 40))

@@ -241,6 +241,22 @@ def test_rows_not_read_do_not_change_by_a_bit(
         assert not torch.equal(state.rows[read_n], before[f"{table}.rows"][read_n])
 
 
+@pytest.mark.parametrize("order", [[1, 3, 4], [4, 1, 3, 1]])
+def test_rows_without_a_gradient_are_left_alone(make_config: Make, order: list[int]) -> None:
+    """Once each or again and again, in any order; a row may begin with a zero, or be no number."""
+    memory = memory_of(randomised(make_config(memory=MEMORIES["pkm"])), PKMemory)
+    rows = memory.tables["values"].rows
+    given_nd = torch.zeros(len(rows), rows.shape[1])
+    given_nd[1, -1], given_nd[4, 0] = 2.0, math.nan
+    rows.grad = torch.sparse_coo_tensor(
+        torch.tensor([order]), given_nd[order], rows.shape, check_invariants=True
+    )
+    (gradient,) = memory.row_gradients()
+    assert gradient.ids.tolist() == [1, 4]
+    assert gradient.values[0, -1] == 2.0 * order.count(1)
+    assert gradient.values[1, 0].isnan()
+
+
 def test_layers_and_micro_batches_give_one_update_of_a_row(make_config: Make) -> None:
     """The gradient that RowAdamW sees is the dense one, summed over layers and micro-batches."""
     model = randomised(make_config(memory=MEMORIES["pkm"]))
