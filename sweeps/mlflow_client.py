@@ -16,12 +16,17 @@ def connect(results: Path) -> mlflow.MlflowClient:
     Raises InputError for an address that MLflow does not understand.
     """
     database, uri = results.absolute() / "mlflow.db", tracking_uri(results)
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not database.exists():
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not _holds_anything(database):
         _make(database)
     try:
         return mlflow.MlflowClient(uri)
     except mlflow.MlflowException as error:
         raise InputError(f"MLFLOW_TRACKING_URI {uri}: {error}; give another") from None
+
+
+def _holds_anything(database: Path) -> bool:
+    """Whoever opens a database that is not there yet leaves an empty file."""
+    return database.exists() and database.stat().st_size > 0
 
 
 def _make(database: Path) -> None:

@@ -46,7 +46,7 @@ def truncate_checkpoints(sweep: Sweep, draw: random.Random) -> None:
 
 
 def lock_database(sweep: Sweep, draw: random.Random) -> None:
-    """Another program holds MLflow's database."""
+    """Another program holds MLflow's database, or its empty file before MLflow makes it."""
     database = sqlite3.connect(sweep.results / "mlflow.db", timeout=60, isolation_level=None)
     database.execute("begin exclusive")
     time.sleep(draw.uniform(1, 8))
