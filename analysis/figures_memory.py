@@ -24,8 +24,10 @@ from analysis.style import Plot, canvas, count, look
 
 BUCKETS = ("0", "1", "2-3", "4-7", "8-15", "16-63", "64+")
 CLOSE_STEPS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
-GAIN = "gain over dense at equal anchor (nats/token)"
-GAIN_SHOWN = "Loss of the dense run of the same anchor, tokens and seed, minus that with memory."
+GAIN = "gain over dense (nats/token)"
+GAIN_SHOWN = (
+    "Loss of the dense run of the same layers x width, tokens and seed, minus that with memory."
+)
 
 
 def multiplier_by_arm(tables: dict[tuple[str, str], pd.DataFrame]) -> Plot:
@@ -94,7 +96,7 @@ def _interval_points(axis: Axes, table: pd.DataFrame, words: str, index: int) ->
 
 
 def gain_against(runs: pd.DataFrame, split: str, column: str, words: str, name: str) -> Plot:
-    """Gain over the same anchor without memory against a size column, a panel an anchor.
+    """Gain over dense against a size column, a panel an anchor.
 
     Anchors at which no arm varies the size are left out, unless there are no others: then all
     stand in one panel.
@@ -118,7 +120,9 @@ def gain_against(runs: pd.DataFrame, split: str, column: str, words: str, name: 
 
 
 def gains(runs: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Runs with memory, each with `gain` over the dense run of the same anchor, tokens and seed."""
+    """Runs with memory, each with `gain` over the dense run of as many layers of that width, tokens
+    and seed; its FFN is wider where the memory is cut out of the anchor.
+    """
     loss = f"loss_{split}_prefix"
     pair = ["anchor", "tokens", "seed"]
     dense = runs[runs["memory_type"] == "none"].groupby(pair)[loss].mean().rename("dense")
@@ -129,7 +133,7 @@ def gains(runs: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def gain_by(runs: pd.DataFrame, split: str, column: str, words: str, name: str) -> Plot:
-    """Gain over dense at equal anchor by a category: placement, memory type."""
+    """Gain over dense by a category: placement, memory type."""
     data = gains(comparable(runs, column), split)
     names = sorted(data[column].unique())
     with canvas(width=5.4, height=3.6) as (figure, (axis,)):
