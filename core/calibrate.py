@@ -1,9 +1,5 @@
-"""How fast this machine trains a run, from a few steps of it on random text.
+"""How fast this machine trains a run, from a few steps of it on random text."""
 
-As a program it prints the fastest paths of a config that is given as JSON.
-"""
-
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -115,7 +111,3 @@ def random_text(config: RunConfig, n: int) -> Dataset:
         sources=("random",),
         digest="",
     )
-
-
-if __name__ == "__main__":
-    print(measure_paths(RunConfig.model_validate_json(sys.argv[1]), "cpu").model_dump_json())
