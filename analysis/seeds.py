@@ -22,7 +22,8 @@ def t_summary(values: Floats) -> tuple[float, float, str]:
     three.
     """
     if len(values) < LEAST_SEEDS:
-        return float(values.min()), float(values.max()), f"{len(values)} seeds: range, no interval"
+        what = "one seed: no interval" if len(values) == 1 else "2 seeds: range, no interval"
+        return float(values.min()), float(values.max()), what
     tail = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
     half = float(tail * values.std(ddof=1) / np.sqrt(len(values)))
     middle = float(values.mean())

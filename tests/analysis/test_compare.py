@@ -50,6 +50,7 @@ def test_outside_the_dense_range_is_said() -> None:
 
 def test_two_seeds_give_a_range_and_say_so() -> None:
     assert log_interval(np.array([1.1, 1.3]))[2] == "2 seeds: range, no interval"
+    assert log_interval(np.array([1.1]))[2] == "one seed: no interval"
     assert log_interval(np.array([1.1, 1.2, 1.3]))[2] == "95 %, paired over 3 seeds"
 
 
