@@ -21,7 +21,12 @@ import yaml
 
 from core.errors import InputError
 
-VALUES = {"differences": "difference", "controls": "difference", "multipliers": "multiplier"}
+VALUES = {
+    "differences": "difference",
+    "controls": "difference",
+    "facts": "difference",
+    "multipliers": "multiplier",
+}
 FIELDS = {"finding", "published", "grid", "table", "rows"}
 SIDES = {"below": -1, "above": 1}
 NOT_RUN, UNDECIDED, CONFIRMED, REFUTED = "not run", "undecided", "confirmed", "refuted"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from analysis.drawing import ordered_arms
-from analysis.facts import split_gains
+from analysis.facts import answer_differences
 from analysis.figures import Fits
 from analysis.multiplier import DENSE, MEASURES, multipliers
 from analysis.paired import EQUAL_RUNTIME, JOINT, paired_differences, setting_differences
@@ -61,7 +61,10 @@ def random_arms(runs: pd.DataFrame) -> list[str]:
     return sorted(runs.loc[routed & (runs["embedder"] == RANDOM), "arm"].unique())
 
 
-def recall_gains(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
-    """Against the generic arm where there is one, against the dense one elsewhere."""
-    controls = [*arms_of(runs, GENERIC), *arms_of(runs, DENSE)]
-    return split_gains(runs, probes, controls[0]) if len(probes) and controls else pd.DataFrame()
+def compare_answers(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+    """Of every arm with memory against each generic arm and dense at equal runtime parameters."""
+    if probes.empty:
+        return probes
+    generic = arms_of(runs, GENERIC)
+    arms = [arm for arm in ordered_arms(runs) if arm not in arms_of(runs, DENSE)]
+    return answer_differences(runs, probes, arms, (*generic, EQUAL_RUNTIME))

@@ -1,55 +1,69 @@
-"""Common text against long-tail facts: where does a memory help?
+"""Common facts against the long tail: where does a memory help?
 
 After the split into common and specific knowledge of arXiv 2510.02375, here by how often the
 training text states a fact, which is counted, not judged.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 
-from analysis.seeds import t_summary
+from analysis.paired import paired_differences
 
 TAIL, COMMON = ("1", "2-3"), ("16-63", "64+")
 GROUPS = {"long tail (stated 1 to 3 times)": TAIL, "common (16 times or more)": COMMON}
+FACT = ["probe", "subject"]
+# Both are lower where a model knows more, as a loss is.
+MISSED, ANSWER_LOSS = "facts missed (share)", "loss of the answer (nats)"
 
 
-def split_gains(runs: pd.DataFrame, probes: pd.DataFrame, against: str) -> pd.DataFrame:
-    """Recall of each arm minus that of `against`, per group of facts, paired by anchor and seed.
+def answer_differences(
+    runs: pd.DataFrame, probes: pd.DataFrame, arms: Sequence[str], against: Sequence[str]
+) -> pd.DataFrame:
+    """What each of `arms` makes of facts minus what each of `against` does, at equal size.
 
-    Columns: arm, against, group, difference, low, high, interval, pairs. The path of the prompt's
-    own text is compared.
+    A run counts by the mean over the facts of a group that were asked by that path. Columns of
+    `paired_differences`, and path, facts (the group), measure: MISSED or ANSWER_LOSS.
     """
-    known = runs.drop_duplicates("run_id")[["run_id", "arm", "anchor", "seed"]]
-    joined = by_route(probes.merge(known, on="run_id"))
-    joined = joined[joined["route"] == "prompt"]
-    rows = []
-    for words, buckets in GROUPS.items():
-        own = joined[joined["bucket"].isin(buckets)]
-        recall = own.groupby(["arm", "anchor", "seed"])["exact"].mean()
-        if against not in recall.index.get_level_values("arm"):
-            continue
-        base = recall.xs(against, level="arm")
-        for arm in sorted(set(recall.index.get_level_values("arm")) - {against}):
-            difference = (recall.xs(arm, level="arm") - base).dropna().to_numpy(dtype=float)
-            if len(difference):
-                low, high, interval = t_summary(difference)
-                rows.append(
-                    {
-                        "arm": arm,
-                        "against": against,
-                        "group": words,
-                        "difference": float(difference.mean()),
-                        "low": low,
-                        "high": high,
-                        "interval": interval,
-                        "pairs": len(difference),
-                    }
+    asked = by_route(with_losses(probes))
+    tables = []
+    for (path, words), own in asked.groupby(["route", asked["bucket"].map(_group)], sort=False):
+        for measure in (MISSED, ANSWER_LOSS):
+            known = runs.assign(value=runs["run_id"].map(own.groupby("run_id")[measure].mean()))
+            tables += [
+                paired_differences(known, arm, other, "value").assign(
+                    path=str(path), facts=str(words), measure=measure
                 )
-    return pd.DataFrame(rows)
+                for arm in arms
+                for other in against
+                if arm != other
+            ]
+    found = [table for table in tables if len(table)]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
-def by_route(joined: pd.DataFrame) -> pd.DataFrame:
-    """Answers by the routes of a tree; those of models without one, `on`, stand beside each."""
-    routed = joined[~joined["route"].isin(["on", "off"])]
-    routes = list(routed["route"].unique()) or ["prompt"]
-    unrouted = [joined[joined["route"] == "on"].assign(route=route) for route in routes]
-    return pd.concat([routed, *unrouted], ignore_index=True)
+def with_losses(probes: pd.DataFrame) -> pd.DataFrame:
+    """Answers with MISSED (0 or 1) and ANSWER_LOSS, the nats of the right answer."""
+    return probes.assign(
+        **{MISSED: 1.0 - probes["exact"].astype(float), ANSWER_LOSS: -probes["logprob"]}
+    )
+
+
+def by_route(probes: pd.DataFrame) -> pd.DataFrame:
+    """Answers by the routes of a tree; those of models without one, `on`, stand beside each route,
+    on the facts that were asked by it.
+    """
+    unrouted = probes[probes["route"] == "on"]
+    routed = probes[~probes["route"].isin(["on", "off"])]
+    if routed.empty:
+        return unrouted.assign(route="prompt")
+    beside = [
+        unrouted.merge(own[FACT].drop_duplicates(), on=FACT).assign(route=route)
+        for route, own in routed.groupby("route", sort=False)
+    ]
+    return pd.concat([routed, *beside], ignore_index=True)
+
+
+def _group(bucket: str) -> str | float:
+    return next((words for words, own in GROUPS.items() if bucket in own), np.nan)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.drawing import (
@@ -16,7 +17,7 @@ from analysis.drawing import (
     seeds_and_means,
     zero,
 )
-from analysis.facts import by_route
+from analysis.facts import ANSWER_LOSS, by_route, with_losses
 from analysis.figures import KEY_WORDS
 from analysis.multiplier import MEASURES
 from analysis.runs import near
@@ -28,6 +29,7 @@ GAIN = "gain over dense (nats/token)"
 GAIN_SHOWN = (
     "Loss of the dense run of the same layers x width, tokens and seed, minus that with memory."
 )
+ORACLE_SHOWN = "The oracle path is an upper bound, which no honest use has."
 
 
 def multiplier_by_arm(tables: dict[tuple[str, str], pd.DataFrame]) -> Plot:
@@ -167,11 +169,28 @@ def comparable(runs: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def recall_by_frequency(runs: pd.DataFrame, probes: pd.DataFrame) -> Plot:
-    """Share of facts recalled by how often the training text states them, a panel a route."""
+    """Share of facts recalled by how often the training text states them, a panel a path."""
+    figure, data = _by_frequency(runs, probes, "exact", "share of facts recalled")
+    for axis in figure.axes:
+        axis.set_ylim(-0.04, 1.04)
+    caption = f"Greedy generation names the right answer. {ORACLE_SHOWN} {SEEDS_SHOWN}"
+    return Plot("recall_by_frequency", "Recall by frequency", caption, figure, data)
+
+
+def answer_loss_by_frequency(runs: pd.DataFrame, probes: pd.DataFrame) -> Plot:
+    """Loss of the right answer by how often the training text states the fact, a panel a path."""
+    figure, data = _by_frequency(runs, with_losses(probes), ANSWER_LOSS, ANSWER_LOSS)
+    caption = f"Minus the log-probability of the right answer. {ORACLE_SHOWN} {SEEDS_SHOWN}"
+    return Plot("answer_loss_by_frequency", "Loss of the answer", caption, figure, data)
+
+
+def _by_frequency(
+    runs: pd.DataFrame, probes: pd.DataFrame, measure: str, words: str
+) -> tuple[Figure, pd.DataFrame]:
     known = runs.drop_duplicates("run_id")[["run_id", "arm", "anchor", "seed"]]
-    joined = by_route(probes.merge(known, on="run_id"))
+    joined = by_route(probes).merge(known, on="run_id")
     data = joined.groupby(["route", "arm", "seed", "bucket"], as_index=False).agg(
-        recalled=("exact", "mean"), facts=("exact", "size")
+        mean=(measure, "mean"), facts=(measure, "size")
     )
     data["place"] = data["bucket"].map(BUCKETS.index)
     arms = [arm for arm in ordered_arms(runs) if (data["arm"] == arm).any()]
@@ -182,16 +201,11 @@ def recall_by_frequency(runs: pd.DataFrame, probes: pd.DataFrame) -> Plot:
                 own = data[(data["route"] == route) & (data["arm"] == arm)]
                 if len(own):
                     beside = own.assign(place=own["place"] + 0.07 * i)
-                    seeds_and_means(axis, beside, "place", "recalled", arm, i, line=True)
-            axis.set_ylim(-0.04, 1.04)
+                    seeds_and_means(axis, beside, "place", "mean", arm, i, line=True)
             categories(axis, list(BUCKETS))
             times = "times stated in the training text"
-            label(axis, times, "share of facts recalled", f"path: {route}", axis is axes[0])
-    caption = (
-        "Greedy generation names the right answer. The oracle path is an upper bound, which no "
-        f"honest use has. {SEEDS_SHOWN}"
-    )
-    return Plot("recall_by_frequency", "Recall by frequency", caption, figure, data)
+            label(axis, times, words, f"path: {route}", axis is axes[0])
+    return figure, data
 
 
 def blocking_curve(runs: pd.DataFrame, blocking: pd.DataFrame) -> Plot:

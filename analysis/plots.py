@@ -40,6 +40,7 @@ def draw(
     plots += _of_laws(runs, fits, profiles, memory_law, optima, split)
     if len(extras["probes"]):
         plots.append(figures_memory.recall_by_frequency(runs, extras["probes"]))
+        plots.append(figures_memory.answer_loss_by_frequency(runs, extras["probes"]))
     if len(extras["blocking"]):
         plots.append(figures_memory.blocking_curve(runs, extras["blocking"]))
     if len(extras["curves"]):

@@ -45,6 +45,7 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
     found = {
         "differences": study.differences,
         "controls": study.controls,
+        "facts": study.facts,
         "exponents": study.exponents,
         "minima": study.optima.minima,
     }
@@ -65,7 +66,7 @@ def render(study: Study, commands: list[str]) -> str:
         controls=rows(study.at_main_budget(study.controls)),
         exponents=rows(study.exponents),
         moves=moves(study.exponents),
-        facts=rows(study.facts),
+        facts=rows(study.at_main_budget(study.facts)),
         excluded=rows(study.runs.excluded),
         data=summary(study.runs.done),
         commands=commands,

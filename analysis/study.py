@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.comparisons import Worth, compare_arms, multiplier_tables, recall_gains
+from analysis.comparisons import Worth, compare_answers, compare_arms, multiplier_tables
 from analysis.counts import exponents
 from analysis.drawing import ordered_arms
 from analysis.figures import Fits
@@ -87,7 +87,7 @@ def analyse(results: Path, grid: str) -> Study:
         exponents=exponents(runs, _loss(KEYS[0])),
         memory_law=memory_law,
         optima=optima,
-        facts=recall_gains(runs, probes),
+        facts=compare_answers(runs, probes),
         plots=draw(runs, fits, worth, profiles, memory_law, optima, extras, SPLIT),
     )
 

@@ -1,34 +1,84 @@
-"""The split into long tail and common facts."""
+"""What arms make of facts, common ones and those of the long tail."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.facts import split_gains
-from analysis.figures_memory import blocking_curve, recall_by_frequency
+from analysis.comparisons import compare_answers
+from analysis.facts import ANSWER_LOSS, MISSED, by_route
+from analysis.figures_memory import (
+    answer_loss_by_frequency,
+    blocking_curve,
+    recall_by_frequency,
+)
+
+TAIL, COMMON = "long tail (stated 1 to 3 times)", "common (16 times or more)"
+ORACLE = "oracle (bound)"
 
 
 def asked(runs: pd.DataFrame) -> pd.DataFrame:
-    """ffn knows every fact that is stated once; all know the common ones."""
-    rows = [
-        {"run_id": run, "bucket": bucket, "route": route, "exact": bucket == "64+" or arm == "ffn"}
-        for run, arm in zip(runs["run_id"], runs["arm"], strict=True)
-        for bucket in ("1", "64+")
-        for route in ("prompt", "oracle (bound)")
-    ]
-    return pd.DataFrame(rows)
+    """ffn knows every fact that is stated once, and gives half of the others' probability to the
+    common one, which all recall. No document holds the fact "c", so the oracle has no path to it.
+    """
+    return pd.DataFrame(
+        [
+            answer
+            for run_id, arm in zip(runs["run_id"], runs["arm"], strict=True)
+            for answer in _answers(run_id, arm == "ffn")
+        ]
+    )
 
 
-def test_gain_is_in_the_tail_where_it_was_put(runs: pd.DataFrame) -> None:
-    table = split_gains(runs, asked(runs), "generic").set_index(["arm", "group"])
-    tail, common = sorted(table.index.get_level_values("group").unique(), reverse=True)
-    assert table.loc[("ffn", tail), "difference"] == pytest.approx(1.0)
-    assert table.loc[("ffn", common), "difference"] == pytest.approx(0.0)
-    assert table.loc[("dense", tail), "difference"] == pytest.approx(0.0)
+def _answers(run_id: str, ffn: bool) -> Iterator[dict[str, object]]:
+    for bucket, subject in (("1", "a"), ("64+", "b"), ("64+", "c")):
+        for route in ("prompt", ORACLE, "off") if ffn else ("on",):
+            if (subject, route) != ("c", ORACLE):
+                yield {
+                    "run_id": run_id,
+                    "probe": "capitals",
+                    "subject": subject,
+                    "bucket": bucket,
+                    "route": route,
+                    "exact": ffn or bucket == "64+",
+                    "logprob": -np.log(2.0) * (ffn and bucket == "64+") - 3.0 * (subject == "c"),
+                }
 
 
-def test_figures_of_recall_and_of_blocking_show_every_arm(runs: pd.DataFrame) -> None:
-    recall = recall_by_frequency(runs, asked(runs)).data
-    assert set(recall["arm"]) == {"dense", "generic", "ffn"}
+def test_differences_are_where_they_were_put(runs: pd.DataFrame) -> None:
+    table = compare_answers(runs, asked(runs)).set_index(["facts", "measure", "path"]).sort_index()
+    own = table[table["against"] == "generic"]
+    assert (own["arm"] == "ffn").all()
+    assert own.loc[(TAIL, MISSED), "difference"].to_numpy() == pytest.approx(-1.0)
+    assert own.loc[(COMMON, MISSED), "difference"].to_numpy() == pytest.approx(0.0)
+    assert own.loc[(COMMON, ANSWER_LOSS, ORACLE), "difference"].to_numpy() == pytest.approx(
+        np.log(2.0)
+    )
+
+
+def test_dense_models_are_read_at_equal_runtime_parameters(runs: pd.DataFrame) -> None:
+    table = compare_answers(runs, asked(runs))
+    dense = table[(table["against"] == "dense at equal runtime") & (table["arm"] == "generic")]
+    assert len(dense)
+    assert (dense["difference"].abs() < 1e-12).all()
+
+
+def test_models_without_a_path_are_asked_what_the_path_was_asked(runs: pd.DataFrame) -> None:
+    routed = by_route(asked(runs))
+    facts = routed.groupby(["route", "run_id"])["subject"].apply("".join)
+    assert set(facts["prompt"]) == {"abc"}
+    assert set(facts[ORACLE]) == {"ab"}
+
+
+def test_models_without_any_path_are_asked_all_the_same(runs: pd.DataFrame) -> None:
+    probes = asked(runs)
+    assert set(by_route(probes[probes["route"] == "on"])["route"]) == {"prompt"}
+
+
+def test_figures_of_facts_and_of_blocking_show_every_arm(runs: pd.DataFrame) -> None:
+    for figure in (recall_by_frequency, answer_loss_by_frequency):
+        assert set(figure(runs, asked(runs)).data["arm"]) == {"dense", "generic", "ffn"}
     parts = {"nothing": 0.0, "best 1/2": 0.5, "level 1 cluster 0": 0.25}  # the last is no share
     blocked = pd.concat(
         [

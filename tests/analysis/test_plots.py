@@ -24,6 +24,7 @@ FIGURES = {
     "frontier",
     "profiles",
     "residuals",
+    "answer_loss_by_frequency",
     "recall_by_frequency",
     "blocking_curve",
     "loss_by_key",
