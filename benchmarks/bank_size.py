@@ -28,7 +28,7 @@ BLOCK = 7_680  # 5 layers x 3 x width 4 x d 128
 SIZES = {"memory": (1e5, 1e7, 1e8, 1e9), "disk": (1e5, 1e7, 1e8, 1e9, 1e10)}
 REFERENCE = 1e7
 ROWS = 16
-WARM_UP, STEPS, ROUNDS = 5, 10, 8
+WARM_UP, STEPS, ROUNDS = 5, 5, 32
 
 
 def main() -> None:
@@ -48,7 +48,9 @@ def measure(storage: str, folder: Path) -> pd.DataFrame:
         trainers[size] = trainer(storage, size, folder)
         steps(trainers[size], WARM_UP)
         resident[size] = resident_bytes()
-    rounds = [{size: steps(own, STEPS) for size, own in trainers.items()} for _ in range(ROUNDS)]
+    there = list(trainers.items())
+    orders = [there, there[::-1]] * (ROUNDS // 2)  # no size always follows the same one
+    rounds = [{size: steps(own, STEPS) for size, own in order} for order in orders]
     rows = []
     for size in SIZES[storage]:
         cpu, wall = np.median([own[size] for own in rounds], axis=0)

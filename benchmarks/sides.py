@@ -48,7 +48,7 @@ class Side:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(make, theirs), daemon=True)
-        with _environment(environment):
+        with set_environment(environment):
             self.process.start()
 
     def __call__(self, count: int) -> float:
@@ -69,7 +69,7 @@ def _serve(make: Make, pipe: Connection) -> None:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def set_environment(variables: Mapping[str, str]) -> Iterator[None]:
     kept = dict(os.environ)
     for name in [name for name in os.environ if name.startswith(GLIBC)]:
         del os.environ[name]

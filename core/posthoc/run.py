@@ -86,9 +86,34 @@ def train_posthoc(
     router = Router.open(config.data, config.tree, runtime.cache, runtime.device)
     rows = _train_rows(config, runtime, windows.split("train"), router)
     train_bank(model, rows, config.train, config.weight_decay, config.seed, on_log)
-    losses = _losses(model, config, runtime, windows.split("test"), router)
+    split = windows.split("test")
+    order = np.random.default_rng(SAMPLE_SEED).permutation(len(split))[: config.test_windows]
+    losses = posthoc_losses(model, config, runtime, split, router, order)
     _save(config, model, losses, folder)
     return losses
+
+
+def posthoc_losses(
+    model: PostHocModel,
+    config: PostHocConfig,
+    runtime: Runtime,
+    split: SplitWindows,
+    router: Router,
+    chosen: NDArray[np.int64],
+) -> dict[str, float]:
+    """`loss_test_KEY` of the `chosen` windows of a split, as `train_posthoc` returns them."""
+    codec = open_codec(_folder(config, runtime.cache), config.data.seq_len)
+    documents, prefixes = (_texts(split, chosen, part) for part in (None, config.tree.prefix))
+    first_n = np.array([len(codec.lead) + len(codec.encode(text)) for text in prefixes])
+    prefix, document = (
+        TextRows.encode(codec, documents, router.route(keys))
+        for keys in (window_keys(split, config.tree, k, chosen) for k in (config.tree.prefix, None))
+    )
+    return {
+        "loss_test_prefix": mean_loss(model, prefix, True, first_n),
+        "loss_test_document": mean_loss(model, document, True, first_n),
+        "loss_test_off": mean_loss(model, document, False, first_n),
+    }
 
 
 def open_posthoc(folder: Path, runtime: Runtime) -> Subject:
@@ -134,28 +159,6 @@ def _train_rows(
     prefix = config.tree.prefix if config.tree.key == "prefix" else None
     path_nl = router.route(window_keys(split, config.tree, prefix, chosen))
     return TextRows.encode(codec, _texts(split, chosen, None), path_nl)
-
-
-def _losses(
-    model: PostHocModel,
-    config: PostHocConfig,
-    runtime: Runtime,
-    split: SplitWindows,
-    router: Router,
-) -> dict[str, float]:
-    codec = open_codec(_folder(config, runtime.cache), config.data.seq_len)
-    order = np.random.default_rng(SAMPLE_SEED).permutation(len(split))[: config.test_windows]
-    documents, prefixes = (_texts(split, order, part) for part in (None, config.tree.prefix))
-    first_n = np.array([len(codec.lead) + len(codec.encode(text)) for text in prefixes])
-    prefix, document = (
-        TextRows.encode(codec, documents, router.route(window_keys(split, config.tree, key, order)))
-        for key in (config.tree.prefix, None)
-    )
-    return {
-        "loss_test_prefix": mean_loss(model, prefix, True, first_n),
-        "loss_test_document": mean_loss(model, document, True, first_n),
-        "loss_test_off": mean_loss(model, document, False, first_n),
-    }
 
 
 def _texts(split: SplitWindows, chosen: NDArray[np.int64], prefix: float | None) -> list[str]:
