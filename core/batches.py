@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.accounting import generic_path
 from core.config import RunConfig
-from core.dataset import Rows
+from core.dataset import Dataset, Rows
 from core.errors import InputError
 from core.model import predicted
 
@@ -41,8 +41,8 @@ class Batches:
     def at(self, step: int) -> Batch:
         """Raises InputError where the text does not fill one batch."""
         train = self.config.train
-        n = len(self.rows.tokens_nt)
-        chosen = batch_rows(n, train.batch_size, self.first + step, self.config.seed)
+        n, limit = len(self.rows.tokens_nt), epoch_rows(self.config)
+        chosen = batch_rows(n, train.batch_size, self.first + step, self.config.seed, limit)
         rows_bt = torch.from_numpy(self.rows.tokens_nt[chosen].astype(np.int64))
         segments_bt = torch.from_numpy(self.rows.segments_nt[chosen])
         path_bl = torch.from_numpy(self._paths(chosen, step))
@@ -63,17 +63,41 @@ class Batches:
         return path_bl
 
 
-def batch_rows(n: int, size: int, step: int, seed: int) -> NDArray[np.int64]:
+def epoch_rows(config: RunConfig) -> int | None:
+    """Rows of train.epoch_tokens; None: all that there are."""
+    tokens = config.train.epoch_tokens
+    return tokens // config.data.seq_len if tokens else None
+
+
+def distinct_tokens(config: RunConfig, dataset: Dataset) -> int:
+    """Predicted tokens of the text that training goes over until it begins again."""
+    limit, rows = epoch_rows(config), dataset.train
+    if limit is None or limit >= len(rows.tokens_nt):
+        return dataset.train_tokens
+    epoch = limit - limit % config.train.batch_size
+    chosen = batch_rows(len(rows.tokens_nt), epoch, 0, config.seed, limit)
+    return int(predicted(torch.from_numpy(rows.segments_nt[chosen])).sum())
+
+
+def batch_rows(
+    n: int, size: int, step: int, seed: int, limit: int | None = None
+) -> NDArray[np.int64]:
     """Rows of one step; an epoch is a permutation by (seed, epoch) less its incomplete batch.
 
-    Raises InputError where the text does not fill one batch.
+    With a `limit` below n every epoch has the rows of the first one's start, in an order of its
+    own. Raises InputError where the text does not fill one batch.
     """
-    batches = n // size
+    batches = min(n, limit or n) // size
     if not batches:
         raise InputError(
             f"the train split packs into {n} rows, train.batch_size is {size}; "
             "give more text or a smaller batch"
         )
     epoch, batch = divmod(step, batches)
-    order = np.random.default_rng([seed, epoch]).permutation(n)
+    if limit is None or limit >= n:
+        order = np.random.default_rng([seed, epoch]).permutation(n)
+    else:
+        order = np.random.default_rng([seed, 0]).permutation(n)[: batches * size]
+        if epoch:
+            order = order[np.random.default_rng([seed, epoch]).permutation(len(order))]
     return order[batch * size : (batch + 1) * size]

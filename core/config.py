@@ -140,6 +140,9 @@ class TrainConfig(Section):
     tree_part: Annotated[tuple[CountOrZero, ...], BeforeValidator(to_tuple)] = ()
 
     tokens: Count = 1_000_000
+    # tokens of the text, padding included, that are all there is: epoch after epoch of the same;
+    # none given: the whole text
+    epoch_tokens: Count | None = None
     batch_size: Count = 16  # windows a step
     accumulate: Count = 1  # micro-batches a step; must divide batch_size
     lr: Rate = 1e-2
@@ -281,13 +284,15 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _possible(self) -> "RunConfig":
         step = self.train.batch_size * self.data.seq_len
-        stages = {"train": self.train.tokens}
+        stages = {"train.tokens": self.train.tokens}
         if self.train.start:
-            stages["train.start"] = self.train.start.tokens
-        for stage, tokens in stages.items():
+            stages["train.start.tokens"] = self.train.start.tokens
+        if self.train.epoch_tokens:
+            stages["train.epoch_tokens"] = self.train.epoch_tokens
+        for name, tokens in stages.items():
             if tokens < step:
                 raise ValueError(
-                    f"{stage}.tokens {tokens} is less than one step of train.batch_size x "
+                    f"{name} {tokens} is less than one step of train.batch_size x "
                     f"data.seq_len = {step} tokens"
                 )
         return self

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from core.batches import distinct_tokens
 from core.config import RunConfig, Runtime
 from core.dataset import Dataset
 from core.identity import RECIPE, run_id
@@ -41,7 +42,7 @@ def make_record(
         status=outcome.status,
         cause=outcome.cause,
         tokens=tokens,
-        unique_tokens=min(tokens, dataset.train_tokens),
+        unique_tokens=min(tokens, distinct_tokens(config, dataset)),
         agreement_leaf=dataset.agreement[-1],
         train_flops=planned.flops_per_token * tokens,
         loss_train=_last_tenth([point["loss"] for point in progress["curve"]]),

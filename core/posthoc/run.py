@@ -155,7 +155,8 @@ def _train_rows(
     """As many windows as training reads, all of them at most; routed by the training key."""
     codec = open_codec(_folder(config, runtime.cache), config.data.seq_len)
     order = np.random.default_rng(SAMPLE_SEED).permutation(len(split))
-    chosen = order[: config.train.tokens // config.data.seq_len]
+    tokens = config.train.epoch_tokens or config.train.tokens
+    chosen = order[: tokens // config.data.seq_len]
     prefix = config.tree.prefix if config.tree.key == "prefix" else None
     path_nl = router.route(window_keys(split, config.tree, prefix, chosen))
     return TextRows.encode(codec, _texts(split, chosen, None), path_nl)

@@ -19,9 +19,11 @@ from core.dataset import Dataset
 from core.errors import InputError
 from core.load import load_run
 from core.memory.disk import DiskTable
+from core.model import predicted
 from core.record import INCIDENTAL, RunRecord, Status
 from core.train import train_run
 from core.trainer import Trainer
+from tests.core.conftest import SEQ_LEN
 
 ARMS = {
     "none": {},
@@ -257,3 +259,27 @@ def test_every_epoch_sees_every_row_once() -> None:
     assert np.array_equal(batches[4], batch_rows(10, 3, 4, seed=5))
     with pytest.raises(InputError, match=r"packs into 10 rows, train\.batch_size is 11"):
         batch_rows(10, 11, 0, seed=5)
+
+
+def test_a_limited_epoch_repeats_the_start_of_the_first() -> None:
+    fresh, again = (
+        [batch_rows(20, 3, s, seed=5, limit=rows) for s in range(8)] for rows in (None, 10)
+    )
+    epochs = [np.concatenate(again[i : i + 3]) for i in (0, 3)]
+    assert np.array_equal(epochs[0], np.concatenate(fresh[:3]))
+    assert set(epochs[1]) == set(epochs[0])
+    assert not np.array_equal(epochs[1], epochs[0])
+    assert not set(again[7]) - set(epochs[0])
+    assert np.array_equal(batch_rows(20, 3, 7, seed=5, limit=20), batch_rows(20, 3, 7, seed=5))
+
+
+def test_repeated_text_counts_once(
+    make_config: Callable[..., RunConfig], dataset: Dataset, tmp_path: Path
+) -> None:
+    """20 steps; an epoch has three, and half of a fourth that is left out."""
+    config = make_config(train={"epoch_tokens": 14 * SEQ_LEN})
+    record = run(config, dataset, tmp_path)
+    rows = [batch_rows(len(dataset.train.tokens_nt), 4, s, config.seed) for s in range(3)]
+    segments_nt = torch.from_numpy(dataset.train.segments_nt[np.concatenate(rows)])
+    assert record.unique_tokens == int(predicted(segments_nt).sum())
+    assert 6 * record.unique_tokens < record.tokens < 7 * record.unique_tokens

@@ -127,3 +127,10 @@ def test_stated_rates_are_those_of_the_table(name: str) -> None:
     gain = {t.run_id for t in load_grid("routing-gain").trials}
     shared = {t.arm for t in load_grid(name).trials if t.run_id in gain}
     assert shared == {"dense", "generic", "ffn"}
+
+
+def test_repeated_text_is_held_against_fresh_text_at_the_same_rates() -> None:
+    fresh = {t.config.model_dump_json() for t in load_grid("tokens-per-parameter").trials}
+    for trial in load_grid("epochs").trials:
+        train = trial.config.train.model_copy(update={"epoch_tokens": None})
+        assert trial.config.model_copy(update={"train": train}).model_dump_json() in fresh
