@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.paired import paired_differences
+from analysis.runs import one_count_a_budget
 from core.accounting import bank_bytes_per_parameter
 from core.config import Runtime
 from core.record import to_frame, write_csv
@@ -32,6 +33,7 @@ def main() -> None:
     given = parser.parse_args()
     trials = sorted(load_grid(str(GRID)).trials, key=lambda trial: trial.config.seed)
     runs = pd.concat([train(trial, given.results) for trial in trials], ignore_index=True)
+    runs = one_count_a_budget(runs)
     of_arm = {trial.arm: trial for trial in trials}
     table = pd.concat([compare(runs, trial) for trial in of_arm.values()], ignore_index=True)
     write_csv(table, given.out)
