@@ -3,9 +3,10 @@
     python benchmarks/dense_loss.py --results results --out benchmarks/dense_loss.csv
 
 Both at 0.2M parameters on the default text: same rows in the same order, same batch, schedule and
-AdamW, three peak rates each, bf16 (nanoGPT under autocast). Test loss in nats per token over whole
-windows, the same for both, five times in a run. nanoGPT sees all that is packed in a row, as it
-always does, and is tested on windows that stand alone; its padding is not trained on.
+AdamW, the same peak rates, bf16 (nanoGPT under autocast). Test loss in nats per token over whole
+windows, the same for both, five times in a run, to the table and to a figure beside it. nanoGPT
+sees all that is packed in a row, as it always does, and is tested on windows that stand alone; its
+padding is not trained on.
 """
 
 import argparse
@@ -20,6 +21,8 @@ from dense import SIZES, run_config
 from peers import Loss, PeerStep, Shape, nanogpt
 from torch import Tensor
 
+from analysis.drawing import label
+from analysis.style import Plot, canvas, look
 from core.batches import Batches
 from core.config import RunConfig, Runtime
 from core.dataset import PADDING, Dataset
@@ -29,8 +32,8 @@ from core.prepare import prepare
 from core.schedule import rate
 from core.trainer import Trainer
 
-RATES = (4e-3, 8e-3, 1.6e-2)
-TOKENS, POINTS, WINDOWS = 300_000, 5, 256
+RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
+TOKENS, POINTS, WINDOWS = 1_000_000, 5, 256
 Score = Callable[[], float]  # test loss as it stands
 
 
@@ -52,8 +55,22 @@ def main() -> None:
             rows += [{"side": side, "lr": lr, "tokens": n, "loss": loss} for n, loss in curve]
     table = pd.DataFrame(rows)
     table.to_csv(given.out, index=False, float_format="%.5g")
+    given.out.with_suffix(".svg").write_text(draw(table).svg)
     wide = table.pivot_table(index="tokens", columns=["side", "lr"], values="loss")
     print(wide.to_string(float_format="%.3f"))
+
+
+def draw(table: pd.DataFrame) -> Plot:
+    """A line a side and rate; each side's best rate as full markers."""
+    with canvas(width=6.0, height=4.0) as (figure, (axis,)):
+        for i, (side, own) in enumerate(table.groupby("side", sort=False)):
+            best = own.loc[own["loss"].idxmin(), "lr"]
+            for lr, points in own.groupby("lr"):
+                style = look(i) | ({} if lr == best else {"alpha": 0.35, "mfc": "none"})
+                words = f"{side}, rate {lr:g}" if lr == best else None
+                axis.plot(points["tokens"], points["loss"], label=words, **style)
+        label(axis, "training tokens", "test loss (nats/token)", legend=True)
+    return Plot("dense_loss", "Loss at equal tokens", "", figure, table)
 
 
 def train_ours(config: RunConfig, dataset: Dataset) -> list[tuple[int, float]]:
