@@ -14,8 +14,10 @@ from analysis.paired import paired_differences
 TAIL, COMMON = ("1", "2-3"), ("16-63", "64+")
 GROUPS = {"long tail (stated 1 to 3 times)": TAIL, "common (16 times or more)": COMMON}
 FACT = ["probe", "subject"]
-# Both are lower where a model knows more, as a loss is.
-MISSED, ANSWER_LOSS = "facts missed (share)", "loss of the answer (nats)"
+# All are lower where a model knows more, as a loss is.
+MISSED, NOT_FIRST = "facts missed (share)", "answer not ranked first (share)"
+ANSWER_LOSS = "loss of the answer (nats)"
+MEASURES = (MISSED, NOT_FIRST, ANSWER_LOSS)
 
 
 def answer_differences(
@@ -24,12 +26,12 @@ def answer_differences(
     """What each of `arms` makes of facts minus what each of `against` does, at equal size.
 
     A run counts by the mean over the facts of a group that were asked by that path. Columns of
-    `paired_differences`, and path, facts (the group), measure: MISSED or ANSWER_LOSS.
+    `paired_differences`, and path, facts (the group), measure.
     """
     asked = by_route(with_losses(probes))
     tables = []
     for (path, words), own in asked.groupby(["route", asked["bucket"].map(_group)], sort=False):
-        for measure in (MISSED, ANSWER_LOSS):
+        for measure in MEASURES:
             known = runs.assign(value=runs["run_id"].map(own.groupby("run_id")[measure].mean()))
             tables += [
                 paired_differences(known, arm, other, "value").assign(
@@ -44,10 +46,15 @@ def answer_differences(
 
 
 def with_losses(probes: pd.DataFrame) -> pd.DataFrame:
-    """Answers with MISSED (0 or 1) and ANSWER_LOSS, the nats of the right answer."""
-    return probes.assign(
-        **{MISSED: 1.0 - probes["exact"].astype(float), ANSWER_LOSS: -probes["logprob"]}
-    )
+    """Answers with the MEASURES: MISSED, by greedy generation, and NOT_FIRST, among all answers of
+    its kind, 0 or 1; ANSWER_LOSS, the nats of the right answer.
+    """
+    measured = {
+        MISSED: 1.0 - probes["exact"].astype(float),
+        NOT_FIRST: (probes["rank"] > 1).astype(float),
+        ANSWER_LOSS: -probes["logprob"],
+    }
+    return probes.assign(**measured)
 
 
 def by_route(probes: pd.DataFrame) -> pd.DataFrame:

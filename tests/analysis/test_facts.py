@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.comparisons import compare_answers
-from analysis.facts import ANSWER_LOSS, MISSED, by_route
+from analysis.facts import ANSWER_LOSS, MISSED, NOT_FIRST, by_route
 from analysis.figures_memory import (
     answer_loss_by_frequency,
     blocking_curve,
@@ -42,6 +42,7 @@ def _answers(run_id: str, ffn: bool) -> Iterator[dict[str, object]]:
                     "bucket": bucket,
                     "route": route,
                     "exact": ffn or bucket == "64+",
+                    "rank": 1 if ffn else 2,
                     "logprob": -np.log(2.0) * (ffn and bucket == "64+") - 3.0 * (subject == "c"),
                 }
 
@@ -51,6 +52,7 @@ def test_differences_are_where_they_were_put(runs: pd.DataFrame) -> None:
     own = table[table["against"] == "generic"]
     assert (own["arm"] == "ffn").all()
     assert own.loc[(TAIL, MISSED), "difference"].to_numpy() == pytest.approx(-1.0)
+    assert own.loc[(TAIL, NOT_FIRST), "difference"].to_numpy() == pytest.approx(-1.0)
     assert own.loc[(COMMON, MISSED), "difference"].to_numpy() == pytest.approx(0.0)
     assert own.loc[(COMMON, ANSWER_LOSS, ORACLE), "difference"].to_numpy() == pytest.approx(
         np.log(2.0)
