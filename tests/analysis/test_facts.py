@@ -80,7 +80,10 @@ def test_models_without_any_path_are_asked_all_the_same(runs: pd.DataFrame) -> N
 
 def test_figures_of_facts_and_of_blocking_show_every_arm(runs: pd.DataFrame) -> None:
     for figure in (recall_by_frequency, answer_loss_by_frequency):
-        assert set(figure(runs, asked(runs)).data["arm"]) == {"dense", "generic", "ffn"}
+        data = figure(runs, asked(runs)).data
+        assert set(data["arm"]) == {"dense", "generic", "ffn"}
+        asked_of = data[data["route"] == "prompt"].groupby("arm")["facts"].sum()
+        assert asked_of.nunique() == 1  # dense anchors beyond those with memory are left out
     parts = {"nothing": 0.0, "best 1/2": 0.5, "level 1 cluster 0": 0.25}  # the last is no share
     blocked = pd.concat(
         [
