@@ -4,8 +4,8 @@
 
 The sides of dense.py, each alone in a process of its own under torch's profiler. `share` is the
 part of a step's CPU time that operations of a kind take by themselves; `ms` the same in
-milliseconds, which the profiler lengthens a little. Kinds are told by the operation's name, see
-KINDS; the rest is mostly what Python and autograd take for themselves.
+milliseconds, which the profiler lengthens a little. Kinds are told by the operation's name, the
+first that fits in KINDS; the rest is mostly what Python and autograd take for themselves.
 """
 
 import argparse
@@ -25,12 +25,12 @@ STEPS = 10
 SIDES = ("ours", "nanogpt bf16")
 KINDS = {
     "products": r"aten::(mm|addmm|bmm|baddbmm|matmul|linear)$|mkldnn",
+    "scores and loss": r"log_softmax|nll_loss|CrossEntropy|aten::(exp|logsumexp)",
     "attention": r"_softmax|scaled_dot_product|flash_attention",
     "norms and gates": r"norm|gelu|silu|_Normalised|_Gated",
     "sums and factors": r"aten::(add|mul|sub|div|addcmul)_?$",
     "copies and precision": r"aten::(copy_|_to_copy|clone|cat|index|fill_|zero_|embedding)",
     "optimiser": r"_fused_adam|Optimizer",
-    "scores and loss": r"log_softmax|nll_loss|CrossEntropy|aten::(exp|logsumexp)",
 }
 
 
