@@ -6,13 +6,13 @@ Notable:
 - documents packed in one row do not see each other
 - fp32 weights; products in the precision of the run
 - attention in plain products, on CPUs with bf16 units four times faster than torch's fused call,
-  or in that call: a sweep measures which
+  or in that call, and on GPUs layers by torch's compiler or not: a sweep measures which
 
 Shape letters: b batch, t time, d model, h heads, k head dim, f FFN, v vocabulary.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -132,6 +132,14 @@ class Layer(nn.Module):
         return memory.after_ffn(x_btd, self.ffn_norm(x_btd), self.ffn)
 
 
+def through(
+    layer: nn.Module, x_btd: Tensor, positions: Positions, memory: Attached, past: Past
+) -> Tensor:
+    """What leaves a layer: a function, so that layers alike are compiled once."""
+    y_btd: Tensor = layer(x_btd, positions, memory, past)
+    return y_btd
+
+
 class Anchor(nn.Module):
     """Tokens to last hidden states; `logits` applies the head.
 
@@ -148,6 +156,7 @@ class Anchor(nn.Module):
         self.norm = RMSNorm(config.d_model)
         self.bare, self.whole = (Attached(),) * config.layers, (NO_PAST,) * config.layers
         self.fused = False  # attention
+        self.trained_through: Callable[..., Tensor] = through
         self.head = None if config.tied else nn.Parameter(torch.empty(vocab_size, config.d_model))
         self._initialise(torch.Generator().manual_seed(seed))
         for layer in without_ffn:
@@ -160,6 +169,14 @@ class Anchor(nn.Module):
         for module in self.modules():
             if isinstance(module, Linear):
                 truncated_normal(module.weight, module.std, generator)
+
+    def compile_trunk(self, backend: str = "inductor") -> None:
+        """From now on layers are compiled, with their memory, where gradients are taken.
+
+        Held-out text comes in batches of many shapes, each of which would be compiled anew.
+        """
+        torch.compiler.reset()  # a worker's earlier runs; too many at once would end the compiling
+        self.trained_through = torch.compile(through, backend=backend)
 
     def forward(
         self,
@@ -176,8 +193,10 @@ class Anchor(nn.Module):
         pasts = pasts or self.whole
         x_btd = F.embedding(tokens_bt[:, pasts[0].length :], self.embedding).to(dtype)
         positions = Positions.of(segments_bt, self.config, dtype, pasts[0].length, self.fused)
+        trains = torch.is_grad_enabled()
         for layer, attached, past in zip(self.layers, memory or self.bare, pasts, strict=True):
-            x_btd = layer(x_btd, positions, attached, past)
+            step = self.trained_through if trains and attached.compilable else through
+            x_btd = step(layer, x_btd, positions, attached, past)
         return self.norm(x_btd)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """How fast this machine trains a run, from a few steps of it on random text."""
 
+import math
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ ALL_PATHS = [
     for precision in ("bf16", "fp32")
     for attention in ("plain", "fused")
 ]
+COMPILED_FROM = 300.0  # seconds of a run's gradients: the compiler's 5 to 10 are few percent of it
 HELD_OUT = 2  # windows a split; they are not timed
 
 
@@ -44,7 +47,7 @@ def measure_paths(config: RunConfig, device: str) -> Paths:
     """Those of the fastest gradients of `config`'s anchor, without its memory.
 
     The optimiser, whose step is the same on all, is left out: its first one takes a second of
-    imports.
+    imports. The compiler, which takes some seconds before it saves any, is tried for long runs.
     """
     train = config.train.model_copy(
         update={"precision": "auto", "mode": "joint", "start": None, "tree_part": ()}
@@ -56,15 +59,29 @@ def measure_paths(config: RunConfig, device: str) -> Paths:
         seconds = _gradient_seconds(dense, Runtime(device=device, paths=paths))
         return seconds if paths == usual else MARGIN * seconds
 
-    return min(ALL_PATHS, key=cost)
+    costs = {paths: cost(paths) for paths in ALL_PATHS}
+    best = min(ALL_PATHS, key=lambda paths: costs[paths])
+    if config.steps * costs[best] < COMPILED_FROM:
+        return best
+    compiled = best.model_copy(update={"trunk": "compiled"})
+    return compiled if _compiles(lambda: cost(compiled)) < costs[best] else best
+
+
+def _compiles(cost: Callable[[], float]) -> float:
+    """The cost; without end where this machine lacks what the compiler calls, or has another."""
+    try:
+        return cost()
+    except Exception as error:  # of torch's compiler or of those below it: many kinds
+        print(f"layers are not compiled here: {str(error).splitlines()[0]}")
+        return math.inf
 
 
 def _gradient_seconds(config: RunConfig, runtime: Runtime) -> float:
     """The least of a few; CPU time on a CPU, whose cores others may use too."""
     torch.set_num_threads(runtime.threads)
     clock = time.process_time if runtime.device == "cpu" else time.perf_counter
-    paths, seconds = resolved_paths(config, runtime.device, runtime.paths), []
-    model = Model(config, runtime.device, paths.precision, attention=paths.attention)
+    seconds = []
+    model = Model.on_paths(config, runtime.device, runtime.paths)
     text = random_text(config, config.train.batch_size)
     batch = Batches(config, text.train, runtime.device).at(0)
     for _ in range(TRIED):

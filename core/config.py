@@ -322,6 +322,7 @@ class Paths(Section):
     # where train.precision is auto; auto here: bf16 where the machine multiplies it natively
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     attention: Literal["plain", "fused"] = "plain"  # three products, or torch's one call
+    trunk: Literal["eager", "compiled"] = "eager"  # layers as torch runs or compiles them
 
 
 class Runtime(Section):

@@ -14,7 +14,7 @@ from core.dataset import dataset_folder
 from core.errors import InputError
 from core.identity import run_id, tree_fingerprint
 from core.memory.bank import BankPlace
-from core.model import BANK_FOLDER, Model, is_weight, resolved_paths
+from core.model import BANK_FOLDER, Model, is_weight
 from core.paths import taken_paths
 from core.prepare import prepare
 from core.record import RECORD, read_record
@@ -37,8 +37,7 @@ def load_run(folder: Path, device: str = "cpu", asked: RunConfig | None = None) 
         check_same(config, asked, folder, "the one asked for is")
     bank = folder / BANK_FOLDER
     place = BankPlace(folder=bank) if bank.exists() else None
-    paths = resolved_paths(config, device, taken_paths(folder))
-    model = Model(config, device, paths.precision, place, paths.attention)
+    model = Model.on_paths(config, device, taken_paths(folder), place)
     _fill(model, load_weights(weights_file), weights_file)
     return model
 

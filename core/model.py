@@ -30,15 +30,13 @@ class Model:
         device: str,
         precision: str,
         place: BankPlace | None = None,
-        attention: str = "plain",
     ) -> None:
         """`place` of the bank; none: on the device."""
-        self.config, self.device = config, device
+        self.config, self.device, self.precision = config, device, precision
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.anchor = Anchor(
             config.anchor, config.data.vocab_size, config.seed, replaced_layers(config)
         )
-        self.anchor.fused = attention == "fused"
         parallel.shard(device, *self.anchor.layers, self.anchor)
         self.anchor.to(device)
         self.bank = create_bank(config, place or BankPlace(device))
@@ -47,6 +45,18 @@ class Model:
             parallel.shard(device, *self.token_memory.readers)
             self.token_memory.to(device).tables_to(device)
         self.anchor.requires_grad_(config.train.mode != "frozen")
+
+    @classmethod
+    def on_paths(
+        cls, config: RunConfig, device: str, paths: Paths, place: BankPlace | None = None
+    ) -> "Model":
+        """On the sweep's `paths`, as far as the config leaves them open."""
+        paths = resolved_paths(config, device, paths)
+        model = cls(config, device, paths.precision, place)
+        model.anchor.fused = paths.attention == "fused"
+        if paths.trunk == "compiled":
+            model.anchor.compile_trunk()
+        return model
 
     def route(self, path_bl: Tensor) -> Tensor:
         """The bank's path of each document: its tree path, or block 0 for the generic control."""

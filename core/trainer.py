@@ -26,7 +26,7 @@ from core.evaluate import evaluate
 from core.gradients import add_gradients
 from core.memory.bank import BankPlace, Fetch
 from core.memory.optimizer import RowAdamW
-from core.model import BANK_FOLDER, Model, is_weight, resolved_paths
+from core.model import BANK_FOLDER, Model, is_weight
 from core.optimizer import dense_optimizer, load_optimizer_state, optimizer_state
 from core.outcome import Outcome, make_record
 from core.record import CURVE, RunRecord, Status, write_csv
@@ -62,9 +62,8 @@ class Trainer:
         torch.set_num_threads(runtime.threads)
         self.config, self.runtime, self.folder = config, runtime, folder
         self.dataset, self.on_log, self.storage = dataset, on_log, storage
-        paths = resolved_paths(config, runtime.device, runtime.paths)
-        self.precision, place = paths.precision, _bank_place(runtime, folder)
-        self.model = Model(config, runtime.device, paths.precision, place, paths.attention)
+        place = _bank_place(runtime, folder)
+        self.model = Model.on_paths(config, runtime.device, runtime.paths, place)
         if start:
             self.model.load_anchor(load_weights(start))
         self.batches = Batches(config, dataset.train, runtime.device)
@@ -107,7 +106,7 @@ class Trainer:
         if parallel.first():
             self._write(weights)
         self._checkpoint_bank()  # until its record stands, the run may have to go back
-        outcome = Outcome(status, cause, losses, evaluate_seconds, self.precision)
+        outcome = Outcome(status, cause, losses, evaluate_seconds, self.model.precision)
         return make_record(self.config, self.runtime, self.dataset, self.progress, outcome)
 
     def _train(self) -> None:

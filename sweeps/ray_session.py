@@ -18,6 +18,8 @@ WORKERS = {
     "MALLOC_MMAP_THRESHOLD_": "1000000000",
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
     "MALLOC_TOP_PAD_": "268435456",
+    # torch's compiler would start a process a core.
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
     # Seconds; a point of the curve waits for as long, and so does the end of a trial.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }

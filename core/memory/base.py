@@ -27,6 +27,9 @@ class Attached:
     """
 
     penalty: Tensor | None = None  # nats/token that the forward pass adds to what is minimised
+    # Whether torch's compiler can take a layer with it: not where sizes follow the data, or where
+    # loops are our own.
+    compilable = True
 
     def before_attention(self, x_btd: Tensor) -> Tensor:
         """The residual stream as it enters the layer."""

@@ -73,6 +73,8 @@ class ExpertLayer(nn.Module):
 
 
 class AttachedExperts(Attached):
+    compilable = False
+
     def __init__(self, layer: ExpertLayer, real_bt: Tensor) -> None:
         self.layer, self.real_bt = layer, real_bt
 

@@ -154,6 +154,8 @@ class _Read(torch.autograd.Function):
 
 
 class AttachedKeys(Attached):
+    compilable = False
+
     def __init__(self, layer: KeyLayer, values: Tensor) -> None:
         self.layer, self.values = layer, values
 

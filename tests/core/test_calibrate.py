@@ -96,6 +96,36 @@ def test_the_fastest_paths_win(
     assert (found.precision, found.attention) == best
 
 
+LONG = {"tokens": 10**9, "precision": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("train", "compiled", "wanted"),
+    [
+        (LONG, 0.9, "compiled"),
+        (LONG, 0.96, "eager"),  # within noise
+        ({**LONG, "tokens": 10_000}, 0.5, "eager"),  # a short run would only wait for the compiler
+        (LONG, RuntimeError("no C++ compiler\nand more"), "eager"),
+    ],
+)
+def test_long_runs_are_compiled_where_that_is_faster(
+    make_config: Callable[..., RunConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    train: dict[str, object],
+    compiled: float | Exception,
+    wanted: str,
+) -> None:
+    def seconds(config: RunConfig, runtime: Runtime) -> float:
+        if runtime.paths.trunk == "eager":
+            return 1.0
+        if isinstance(compiled, Exception):
+            raise compiled
+        return compiled
+
+    monkeypatch.setattr(calibrate, "_gradient_seconds", seconds)
+    assert measure_paths(make_config(train=train), "cpu").trunk == wanted
+
+
 def test_a_precision_that_a_run_asks_for_stands(
     make_config: Callable[..., RunConfig], tried: list[Model]
 ) -> None:
