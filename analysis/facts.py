@@ -4,12 +4,17 @@ After the split into common and specific knowledge of arXiv 2510.02375, here by 
 training text states a fact, which is counted, not judged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import PchipInterpolator
 
+from analysis.law import Floats
+from analysis.multiplier import dense_runs, multipliers
 from analysis.paired import paired_differences
+from analysis.seeds import POINT, t_summary
 
 TAIL, COMMON = ("1", "2-3"), ("16-63", "64+")
 GROUPS = {"long tail (stated 1 to 3 times)": TAIL, "common (16 times or more)": COMMON}
@@ -18,6 +23,8 @@ FACT = ["probe", "subject"]
 MISSED, NOT_FIRST = "facts missed (share)", "answer not ranked first (share)"
 ANSWER_LOSS = "loss of the answer (nats)"
 MEASURES = (MISSED, NOT_FIRST, ANSWER_LOSS)
+SIZES_TRIED = 200  # between the smallest and the largest dense model
+NONE = dict.fromkeys(("equivalent", "multiplier", "low", "high"), np.nan) | {"interval": "none"}
 
 
 def answer_differences(
@@ -28,21 +35,100 @@ def answer_differences(
     A run counts by the mean over the facts of a group that were asked by that path. Columns of
     `paired_differences`, and path, facts (the group), measure.
     """
-    asked = by_route(with_losses(probes))
+    tables = [
+        paired_differences(_with_mean(runs, own, measure), arm, other, "value").assign(
+            path=path, facts=facts, measure=measure
+        )
+        for path, facts, own in _groups(probes)
+        for measure in MEASURES
+        for arm in arms
+        for other in against
+        if arm != other
+    ]
+    return _stack(tables)
+
+
+def answer_multipliers(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
+    """What every arm with memory is worth in ANSWER_LOSS, in runtime parameters.
+
+    Columns of `multipliers`, and path, facts (the group). Low to high holds the dense sizes that
+    paired differences do not tell from the arm: a seed whose loss lies outside its own dense range
+    counts too, where `multipliers` would leave it out. An end is NaN where the dense sizes set no
+    limit. Where the loss of dense models is not told to fall with size, nothing is equivalent, and
+    `basis` says so.
+    """
     tables = []
-    for (path, words), own in asked.groupby(["route", asked["bucket"].map(_group)], sort=False):
-        for measure in MEASURES:
-            known = runs.assign(value=runs["run_id"].map(own.groupby("run_id")[measure].mean()))
-            tables += [
-                paired_differences(known, arm, other, "value").assign(
-                    path=str(path), facts=str(words), measure=measure
-                )
-                for arm in arms
-                for other in against
-                if arm != other
-            ]
+    for path, facts, own in _groups(probes):
+        known = _with_mean(runs, own, ANSWER_LOSS).dropna(subset="value")
+        table = multipliers(known, "value")
+        rows = [{**row, **_against_dense(known, row)} for _, row in table.iterrows()]
+        tables.append(pd.DataFrame(rows).assign(path=path, facts=facts))
+    return _stack(tables)
+
+
+def _groups(probes: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Path, group of facts, and its answers with the MEASURES."""
+    if probes.empty:
+        return
+    asked = by_route(with_losses(probes))
+    for (path, facts), own in asked.groupby(["route", asked["bucket"].map(_group)], sort=False):
+        yield str(path), str(facts), own
+
+
+def _with_mean(runs: pd.DataFrame, own: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Adds `value`, the mean over facts; NaN where a run was not asked."""
+    return runs.assign(value=runs["run_id"].map(own.groupby("run_id")[measure].mean()))
+
+
+def _stack(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     found = [table for table in tables if len(table)]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _against_dense(known: pd.DataFrame, row: pd.Series) -> dict[str, Any]:
+    """What takes the place of columns in a row of `multipliers`."""
+    own = known[(known[POINT] == row[POINT]).all(axis=1)]
+    value_s, dense = own.groupby("seed")["value"].mean(), dense_runs(known, own.iloc[0])
+    table = dense.pivot_table(index="seed", columns="n_runtime", values="value")
+    dense_sn = table.reindex(value_s.index).dropna(how="all").dropna(axis="columns")
+    if reason := _no_equivalent(dense_sn):
+        return NONE | {"basis": f"no dense equivalent: {reason}"}
+    low, high, words = _sizes_not_told(value_s[dense_sn.index].to_numpy(dtype=float), dense_sn)
+    found = {"low": low / row["size"], "high": high / row["size"], "interval": words}
+    if np.isfinite(row["multiplier"]):
+        return found
+    worse = row["loss"] > float(dense["value"].mean())
+    end = "worse than the smallest" if worse else "better than the largest"
+    return found | {"basis": f"outside the dense range: {end} dense model"}
+
+
+def _no_equivalent(dense_sn: pd.DataFrame) -> str:
+    """Why dense models, a row a seed and a column a size, are the measure of nothing; or empty."""
+    if dense_sn.shape[1] < 2:
+        return "fewer than two dense sizes were asked with its seeds"
+    change_s = (dense_sn.iloc[:, -1] - dense_sn.iloc[:, 0]).to_numpy(dtype=float)
+    low, high, _ = t_summary(change_s)
+    if high < 0:
+        return ""
+    told = "the loss of dense models is not told to fall with size"
+    return f"{told}, largest minus smallest {change_s.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _sizes_not_told(value_s: Floats, dense_sn: pd.DataFrame) -> tuple[float, float, str]:
+    """Ends of the dense sizes at which the paired difference to `value_s` [seeds] may be 0, and in
+    words what they are; `dense_sn` [seeds, sizes] has a column a size.
+    """
+    known_n = dense_sn.columns.to_numpy(dtype=float)
+    size_n = np.geomspace(known_n[0], known_n[-1], SIZES_TRIED)
+    curve = PchipInterpolator(np.log(known_n), dense_sn.to_numpy(dtype=float), axis=1)
+    summaries = [t_summary(difference_s) for difference_s in value_s - curve(np.log(size_n)).T]
+    better_n = np.logical_and.accumulate([high < 0 for _, high, _ in summaries])
+    worse_n = np.logical_and.accumulate([low > 0 for low, _, _ in summaries[::-1]])[::-1]
+    low = float(size_n[better_n][-1]) if better_n.any() else float("nan")
+    high = float(size_n[worse_n][0]) if worse_n.any() else float("nan")
+    ends = {"below": low, "above": high}
+    unlimited = " and ".join(side for side, end in ends.items() if np.isnan(end))
+    return low, high, summaries[0][2] + (f", no limit {unlimited}" if unlimited else "")
 
 
 def with_losses(probes: pd.DataFrame) -> pd.DataFrame:

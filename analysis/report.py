@@ -46,6 +46,7 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
         "differences": study.differences,
         "controls": study.controls,
         "facts": study.facts,
+        "fact_multipliers": study.fact_multipliers,
         "exponents": study.exponents,
         "minima": study.optima.minima,
     }
@@ -67,6 +68,7 @@ def render(study: Study, commands: list[str]) -> str:
         exponents=rows(study.exponents),
         moves=moves(study.exponents),
         facts=rows(study.at_main_budget(study.facts)),
+        fact_multipliers=rows(study.at_main_budget(study.fact_multipliers)),
         excluded=rows(study.runs.excluded),
         data=summary(study.runs.done),
         commands=commands,

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.comparisons import Worth, compare_answers, compare_arms, multiplier_tables
 from analysis.counts import exponents
 from analysis.drawing import ordered_arms
+from analysis.facts import answer_multipliers
 from analysis.figures import Fits
 from analysis.intervals import Fitted, fit_with_intervals
 from analysis.memory_law import MemoryLaw, choose_memory_law
@@ -50,6 +51,7 @@ class Study:
     memory_law: MemoryLaw | None  # None where the grid cannot tell at all
     optima: Optima
     facts: pd.DataFrame  # long tail against common; empty where no fact was asked
+    fact_multipliers: pd.DataFrame  # of the same answers
     plots: list[Plot]
 
     def at_main_budget(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -88,6 +90,7 @@ def analyse(results: Path, grid: str) -> Study:
         memory_law=memory_law,
         optima=optima,
         facts=compare_answers(runs, probes),
+        fact_multipliers=answer_multipliers(runs, probes),
         plots=draw(runs, fits, worth, profiles, memory_law, optima, extras, SPLIT),
     )
 

@@ -100,6 +100,7 @@ def test_the_page_says_what_it_must(drawn: Path) -> None:
         "shuffled path minus document path",
         "Random tree",
         "long tail",
+        "no dense equivalent: fewer than two dense sizes were asked with its seeds",
         "loss is NaN",
         "disk is full",
         "alpha from",
