@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis import figures, figures_law, figures_memory
+from analysis import figures, figures_law, figures_memory, figures_routing
 from analysis.comparisons import Worth
 from analysis.figures import Fits
 from analysis.memory_law import MemoryLaw
@@ -61,6 +61,9 @@ def _of_memory(runs: pd.DataFrame, worth: Worth, split: str) -> list[Plot]:
     for column, words, name in KINDS:
         if len(figures_memory.gains(figures_memory.comparable(runs, column), split)):
             plots.append(figures_memory.gain_by(runs, split, column, words, name))
+    routed = figures_routing.routing_differences(at_budget, split)
+    if routed["agreement"].nunique() > 1:
+        plots.append(figures_routing.difference_by_agreement(routed))
     return plots
 
 
