@@ -25,6 +25,8 @@ from core.past import Past
 from core.pointwise import swiglu
 
 BALANCE = 0.01
+# A CPU makes code for each new size of a bf16 product, a millisecond each: so there are few sizes.
+GROUP = 64
 
 
 class ExpertLayer(nn.Module):
@@ -48,14 +50,18 @@ class ExpertLayer(nn.Module):
         return self.mix(x_nd, p_ne), self.balance(p_ne[real_n])
 
     def mix(self, x_nd: Tensor, p_ne: Tensor) -> Tensor:
-        """What the chosen experts give, weighted by their probabilities [n, d]."""
+        """What the chosen experts give, weighted by their probabilities [n, d].
+
+        Tokens stand in m places by expert, each once for each expert that it chose.
+        """
         weight_nk, chosen_nk = p_ne.topk(self.top_k, dim=-1)
-        y_nd = torch.zeros_like(x_nd)
-        for expert in range(len(self.router_ed)):
-            token, rank = torch.nonzero(chosen_nk == expert, as_tuple=True)
-            out = self._expert(expert, x_nd[token]) * weight_nk[token, rank, None].to(x_nd.dtype)
-            y_nd = y_nd.index_add(0, token, out)
-        return y_nd
+        order, place, sizes_e = _places(chosen_nk.flatten(), p_ne.shape[1])
+        token_m = order.new_zeros(sum(sizes_e)).index_copy(0, place, order // self.top_k)
+        weights = weight_nk.flatten().index_select(0, order)  # places that are left weigh nothing
+        weight_m = weights.new_zeros(len(token_m)).index_copy(0, place, weights)
+        inner_mf = swiglu(_each(x_nd.index_select(0, token_m), sizes_e, self.gate_up_edf))
+        out_md = _each(inner_mf, sizes_e, self.down_efd) * weight_m[:, None].to(x_nd.dtype)
+        return torch.zeros_like(x_nd).index_add(0, token_m, out_md)
 
     def probabilities(self, x_nd: Tensor) -> Tensor:
         """fp32 [n, e]."""
@@ -67,9 +73,24 @@ class ExpertLayer(nn.Module):
         share_e = parallel.mean(chosen_ne) / self.top_k
         return p_ne.shape[1] * (share_e * parallel.mean(p_ne)).sum()
 
-    def _expert(self, expert: int, x_nd: Tensor) -> Tensor:
-        inner_nf = swiglu(x_nd @ self.gate_up_edf[expert].to(x_nd.dtype))
-        return inner_nf @ self.down_efd[expert].to(x_nd.dtype)
+
+def _places(chosen: Tensor, experts: int) -> tuple[Tensor, Tensor, list[int]]:
+    """The order that sorts choices by expert, the place of each in it, and the places of each
+    expert: as many as it has choices, rounded up to GROUP.
+    """
+    sorted_choices, order = chosen.sort(stable=True)
+    count_e = sorted_choices.bincount(minlength=experts)
+    size_e = (count_e + GROUP - 1) // GROUP * GROUP
+    empty_e = (size_e - count_e).cumsum(0) - (size_e - count_e)  # before an expert's places
+    place = torch.arange(len(order), device=order.device) + empty_e[sorted_choices]
+    return order, place, size_e.tolist()
+
+
+def _each(x_mi: Tensor, sizes_e: list[int], weight_eio: Tensor) -> Tensor:
+    """Rows in groups of those sizes, each times its own matrix [m, o]."""
+    matrices = weight_eio.to(x_mi.dtype).unbind()
+    parts = zip(x_mi.split(sizes_e), matrices, strict=True)
+    return torch.cat([x @ weight_io for x, weight_io in parts])
 
 
 class AttachedExperts(Attached):
