@@ -1,6 +1,7 @@
 """Does a training step know how large the bank is?
 
     python benchmarks/bank_size.py --folder FOLDER --out benchmarks/bank_size.csv
+    python benchmarks/bank_size.py --device cuda --out benchmarks/gpu_bank_size.csv
 
 The whole step of a 1M-parameter anchor (5x128, 16 rows of 128 tokens, bf16 where the machine has
 it) with one level of ffn blocks of 7,680 parameters, of which each step fetches 16 distinct ones.
@@ -8,6 +9,7 @@ Sizes take turns within one process, so that what else the machine does falls on
 are to the bank of 1e7 parameters of the same storage. Files lie in FOLDER and are sparse: rows come
 into being as steps reach them, so this is the cost of addressing, not of a cold disk. `resident` is
 what the process holds after its steps with that bank. 1e5 parameters have 13 blocks, all fetched.
+On a GPU of 80 GB banks lie in its memory and ratios are of wall time, elsewhere of CPU time.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sides import gpu_seconds
 
 from core.accounting import count_parameters
 from core.calibrate import random_text
@@ -25,7 +28,11 @@ from core.config import RunConfig, Runtime, parse_config
 from core.trainer import Trainer
 
 BLOCK = 7_680  # 5 layers x 3 x width 4 x d 128
-SIZES = {"memory": (1e5, 1e7, 1e8, 1e9), "disk": (1e5, 1e7, 1e8, 1e9, 1e10)}
+SIZES = {
+    "memory": (1e5, 1e7, 1e8, 1e9),
+    "disk": (1e5, 1e7, 1e8, 1e9, 1e10),
+    "cuda": (1e5, 1e7, 1e8, 1e9, 5e9),
+}
 REFERENCE = 1e7
 ROWS = 16
 WARM_UP, STEPS, ROUNDS = 5, 5, 32
@@ -33,10 +40,12 @@ WARM_UP, STEPS, ROUNDS = 5, 5, 32
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, default=Path("."))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
-    table = pd.concat([measure(storage, given.folder) for storage in SIZES], ignore_index=True)
+    storages = ("cuda",) if given.device == "cuda" else ("memory", "disk")
+    table = pd.concat([measure(storage, given.folder) for storage in storages], ignore_index=True)
     table.to_csv(given.out, index=False)
     print(table.to_string(index=False, float_format="%.3f"))
 
@@ -54,7 +63,8 @@ def measure(storage: str, folder: Path) -> pd.DataFrame:
     rows = []
     for size in SIZES[storage]:
         cpu, wall = np.median([own[size] for own in rounds], axis=0)
-        ratio = [own[size][0] / own[REFERENCE][0] for own in rounds]
+        clock = 1 if storage == "cuda" else 0
+        ratio = [own[size][clock] / own[REFERENCE][clock] for own in rounds]
         low, middle, high = np.percentile(ratio, [25, 50, 75])
         rows.append(
             {
@@ -76,7 +86,10 @@ def measure(storage: str, folder: Path) -> pd.DataFrame:
 def trainer(storage: str, size: float, folder: Path) -> Trainer:
     config = run_config(max(2, int(size // BLOCK)))
     assert count_parameters(config).bank <= size * 1.05
-    runtime = Runtime(bank="disk" if storage == "disk" else "device")
+    runtime = Runtime(
+        device="cuda" if storage == "cuda" else "cpu",
+        bank="disk" if storage == "disk" else "device",
+    )
     own = Trainer(
         config, runtime, folder / f"{size:.0e}", random_text(config, 256 * ROWS), lambda _: None
     )
@@ -99,10 +112,10 @@ def run_config(blocks: int, **memory: object) -> RunConfig:
 
 def steps(own: Trainer, count: int) -> tuple[float, float]:
     """CPU and wall seconds of a step."""
-    cpu, wall = time.process_time(), time.perf_counter()
+    cpu, wall = time.process_time(), gpu_seconds()
     for _ in range(count):
         own.train_step(own.config.steps)
-    return (time.process_time() - cpu) / count, (time.perf_counter() - wall) / count
+    return (time.process_time() - cpu) / count, (gpu_seconds() - wall) / count
 
 
 def resident_bytes() -> int:

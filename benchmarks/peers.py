@@ -62,7 +62,7 @@ class GPT(nn.Module):
 
     def forward(self, tokens_bt: Tensor) -> Tensor:
         """Scores [b, t, v]."""
-        position_t = torch.arange(tokens_bt.shape[1])
+        position_t = torch.arange(tokens_bt.shape[1], device=tokens_bt.device)
         x_btd = self.tokens(tokens_bt) + self.positions(position_t)
         for block in self.blocks:
             x_btd = block(x_btd)
@@ -123,7 +123,8 @@ class PeerStep:
         self.optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), fused=True)
 
     def __call__(self, tokens_bt: Tensor, targets_bt: Tensor) -> float:
-        with torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext():
+        autocast = torch.autocast(tokens_bt.device.type, torch.bfloat16)
+        with autocast if self.bf16 else nullcontext():
             loss = self.loss(tokens_bt, targets_bt)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

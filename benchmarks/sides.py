@@ -19,20 +19,20 @@ import torch
 
 Step = Callable[[], object]  # one training step
 Make = Callable[[], Step]  # builds a side; picklable where the side has a process of its own
-Timer = Callable[[int], float]  # runs so many steps; CPU seconds of one
+Timer = Callable[[int], float]  # runs so many steps; seconds of one, of CPU time unless said
 
 GLIBC = "MALLOC_"  # variables of the allocator
 WARM_UP = 3
 
 
-def timer(step: Step) -> Timer:
+def timer(step: Step, clock: Callable[[], float] = time.process_time) -> Timer:
     """A side in this process, warmed up."""
 
     def seconds(count: int) -> float:
-        start = time.process_time()
+        start = clock()
         for _ in range(count):
             step()
-        return (time.process_time() - start) / count
+        return (clock() - start) / count
 
     seconds(WARM_UP)
     return seconds
@@ -52,7 +52,13 @@ class Side:
             self.process.start()
 
     def __call__(self, count: int) -> float:
+        self.begin(count)
+        return self.end()
+
+    def begin(self, count: int) -> None:
         self.pipe.send(count)
+
+    def end(self) -> float:
         seconds: float = self.pipe.recv()
         return seconds
 
@@ -106,14 +112,22 @@ def ratios(seconds: pd.DataFrame, reference: str) -> pd.DataFrame:
     ).rename_axis("side")
 
 
+def gpu_seconds() -> float:
+    """Wall time at which a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def machine() -> str:
-    """Processor, cores, torch: one line."""
+    """Processor, GPU, cores, torch: one line."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.split(": ", 1)[1] for line in lines if line.startswith("model name")]
     bf16 = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, "
+        f"{names[0] if names else platform.processor()}{gpu}, {os.cpu_count()} cores, "
         f"avx512_bf16 {bf16}, torch {torch.__version__}, {platform.libc_ver()[1]} libc"
     )
 

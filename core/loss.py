@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 512  # rows at once: one buffer, which the cache keeps, holds their scores
+# Rows at once, whose scores one buffer holds: what a CPU keeps in its cache, what fills a GPU.
+CHUNK, GPU_CHUNK = 512, 8192
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -15,9 +16,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_hidden_nd = torch.empty_like(hidden_nd)
         grad_head_vd = torch.zeros_like(head_vd)
         total = hidden_nd.new_zeros((), dtype=torch.float32)
-        scores_nv = hidden_nd.new_empty(min(CHUNK, len(hidden_nd)), len(head_vd))
-        for start in range(0, len(hidden_nd), CHUNK):
-            rows = slice(start, start + CHUNK)
+        chunk = CHUNK if hidden_nd.device.type == "cpu" else GPU_CHUNK
+        scores_nv = hidden_nd.new_empty(min(chunk, len(hidden_nd)), len(head_vd))
+        for start in range(0, len(hidden_nd), chunk):
+            rows = slice(start, start + chunk)
             p_nv = scores_nv[: len(hidden_nd[rows])]
             torch.mm(hidden_nd[rows], weight_vd.t(), out=p_nv)
             torch.softmax(p_nv, -1, out=p_nv)

@@ -231,4 +231,6 @@ def _bank_place(runtime: Runtime, folder: Path) -> BankPlace:
     """Where the bank of a run lies: beside the anchor, in host memory, or in the run's folder."""
     if runtime.bank == "disk":
         return BankPlace(folder=folder / BANK_FOLDER)
-    return BankPlace(device="cpu" if runtime.bank == "host" else runtime.device)
+    if runtime.bank == "host":
+        return BankPlace(pinned=runtime.device != "cpu")
+    return BankPlace(device=runtime.device)

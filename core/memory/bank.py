@@ -18,7 +18,7 @@ from torch import Tensor
 from core import parallel
 from core.memory.base import Attached, BlockMemory, per_layer
 from core.memory.disk import DiskTable
-from core.memory.row_format import FP32, RowFormat
+from core.memory.row_format import FP32, RowFormat, wide
 from core.memory.table import DistantTable, Draw, ResidentTable, Table, Update
 
 
@@ -61,11 +61,12 @@ def row_gradients(fetches: Sequence[Fetch]) -> list[RowGradient]:
 class BankPlace:
     """Where tables lie: in the memory of `device` or, where a `folder` is given, in its files.
 
-    Of several processes the first has them.
+    Of several processes the first has them. `pinned`: in host memory, for an anchor on a GPU.
     """
 
     device: str = "cpu"
     folder: Path | None = None
+    pinned: bool = False
 
     def create(
         self, level: int, n: int, shape: tuple[int, ...], draw: Draw, row_format: RowFormat
@@ -75,7 +76,9 @@ class BankPlace:
             return DistantTable(shape)
         if self.folder:
             return DiskTable(self.folder / f"level{level}", n, shape, draw, row_format)
-        return ResidentTable.drawn(n, shape, draw, row_format).to(self.device)
+        table = ResidentTable.drawn(n, shape, draw, row_format).to(self.device)
+        table.pinned = self.pinned
+        return table
 
 
 class Bank:
@@ -105,7 +108,7 @@ class Bank:
             ids, index = torch.unique(path_bl[:, level], return_inverse=True)
             ids = ids.to(table.device)
             weights, update = table.read(ids)
-            rows = weights.to(path_bl.device)
+            rows = wide(weights.to(path_bl.device, non_blocking=True))
             parallel.copy_first(rows)
             fetches.append(Fetch(table, ids, rows.requires_grad_(), index, update))
         return fetches

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from core.memory.journal import Ids, Journal, Records
-from core.memory.row_format import Change, RowFormat, Rows, wide
+from core.memory.row_format import Change, RowFormat, Rows
 from core.memory.table import Draw, Table, Update, initial
 
 
@@ -49,7 +49,7 @@ class DiskTable(Table):
 
     def read(self, ids_u: Tensor) -> tuple[Tensor, Update]:
         kept = self.kept(ids_u)
-        return wide(kept.weights.detach()), partial(self._update, ids_u, kept)
+        return kept.weights.detach(), partial(self._update, ids_u, kept)
 
     def kept(self, ids_u: Tensor) -> Rows:
         """Copies of rows as the format keeps them."""

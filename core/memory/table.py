@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from core.memory.row_format import FP32, Change, RowFormat, Rows, wide
+from core.memory.row_format import FP32, Change, RowFormat, Rows
 
 # Fills the block [1, *shape] of a number with its initial values.
 Draw = Callable[[int, Tensor], None]
@@ -35,8 +35,8 @@ class Table(ABC):
 
     @abstractmethod
     def read(self, ids_u: Tensor) -> tuple[Tensor, Update]:
-        """Of the rows `ids_u`, ascending and distinct: the weights [u, size], a copy in fp32, and
-        what updates them in the table.
+        """Of the rows `ids_u`, ascending and distinct: a copy of the weights [u, size] as the table
+        keeps them, and what updates them there.
         """
 
     @abstractmethod
@@ -57,6 +57,8 @@ class Table(ABC):
 
 class ResidentTable(Table):
     """All rows in memory, on one device: rows, first, second [n, size], steps [n]."""
+
+    pinned = False  # what is read lies where a GPU takes it by itself while this process goes on
 
     def __init__(self, rows: Tensor, shape: tuple[int, ...], row_format: RowFormat = FP32) -> None:
         self.shape, self.format = shape, row_format
@@ -80,8 +82,10 @@ class ResidentTable(Table):
         return self.rows.device
 
     def read(self, ids_u: Tensor) -> tuple[Tensor, Update]:
-        weights = self.rows.detach().index_select(0, ids_u)
-        return wide(weights), partial(self.update, ids_u)
+        rows = self.rows.detach()
+        size = len(ids_u), rows.shape[1]
+        room = torch.empty(size, dtype=rows.dtype, device=rows.device, pin_memory=self.pinned)
+        return torch.index_select(rows, 0, ids_u, out=room), partial(self.update, ids_u)
 
     def update(self, ids_u: Tensor, change: Change) -> None:
         """Rows of fp32 are changed where they lie."""

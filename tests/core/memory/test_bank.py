@@ -2,12 +2,13 @@
 
 import copy
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 
 from core.config import AnchorConfig
-from core.memory.bank import Bank, row_gradients
+from core.memory.bank import Bank, BankPlace, row_gradients
 from core.memory.ffn import FFNMemory
 from core.memory.optimizer import EPSILON, RowAdamW
 from core.memory.row_format import FP32, RowFormat, random_bits, round_stochastically
@@ -157,3 +158,20 @@ def test_seeds_and_levels_begin_apart() -> None:
     other = Bank(FFNMemory((0,), ANCHOR), (3, 3), (2, 2), seed=1)
     assert not torch.equal(one.tables[0].rows, one.tables[1].rows)
     assert not torch.equal(one.tables[0].rows, other.tables[0].rows)
+
+
+def test_what_a_gpu_takes_from_host_memory_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    real = torch.empty
+
+    def empty(*size: int, pin_memory: bool = False, **kind: Any) -> torch.Tensor:
+        asked.append(pin_memory)
+        return real(*size, **kind)
+
+    for pinned in (False, True):
+        memory = FFNMemory((0,), ANCHOR)
+        bank = Bank(memory, (3, 9), (2, 1), 0, BankPlace(pinned=pinned))
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "empty", empty)
+            bank.fetch(torch.tensor([[0, 1], [2, 8]]))
+    assert asked == [False, False, True, True]
