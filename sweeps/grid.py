@@ -9,7 +9,8 @@ arms:
     zip:                                keys that move together, one mapping a point
       - {train.lr: 1e-2, memory.lr: 3e-3}
 seeds: 2                                0 and 1, the same in every arm; or a list
-learning_rates: rates.csv               tuned rates by arm, anchor and tokens, beside the grid;
+learning_rates: rates.csv               tuned rates by arm, anchor and tokens, beside the grid, or
+                                        a list of such tables, of which the first that knows counts;
                                         an arm takes another's by `rates_of: ffn`, a grid
                                         those of another budget of tokens by `rates_at: 2e7`
 An arm over learning rates may say `early_stopping: true`; see sweeps.early_stopping.
@@ -71,7 +72,7 @@ class GridFile(Section):
     base: ArmFields = ArmFields()
     arms: dict[str, dict[str, Any] | None] = Field(min_length=1)
     seeds: int | list[int] = 1
-    learning_rates: str | None = None
+    learning_rates: str | list[str] = ""
     rates_at: Count | None = None  # tokens whose tuned rates all runs take; none: each its own
 
 
@@ -158,11 +159,12 @@ def _trials(
 
 
 def _read_rates(content: GridFile, path: Path) -> LearningRates | None:
-    name, tokens = content.learning_rates, content.rates_at
-    if tokens and not name:
+    given, tokens = content.learning_rates, content.rates_at
+    names = given if isinstance(given, list) else [given] if given else []
+    if tokens and not names:
         raise InputError(f"{path}: rates_at needs learning_rates; give both")
     try:
-        return LearningRates.read(path.parent / name, tokens) if name else None
+        return LearningRates.read([path.parent / n for n in names], tokens) if names else None
     except InputError as error:
         raise InputError(f"{path}: learning_rates: {error}") from None
 

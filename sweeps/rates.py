@@ -1,6 +1,7 @@
-"""Tuned learning rates: a table that one grid produced and others read."""
+"""Tuned learning rates: tables that grids produced and others read."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,36 +18,45 @@ COLUMNS = ("arm", "anchor", "tokens", "lr", "memory_lr")
 class LearningRates:
     """(arm, anchor, tokens) -> (lr, memory_lr); memory_lr is none where the arm has no memory."""
 
-    path: Path
+    paths: tuple[Path, ...]
     rates: dict[tuple[str, str, int], tuple[float, float | None]]
     tokens: int | None = None  # the budget whose rates all runs take; none: each its own
 
     @classmethod
-    def read(cls, path: Path, tokens: int | None = None) -> "LearningRates":
-        """The table in a CSV file. Raises InputError for a missing file, column or number."""
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-            return cls(path, {_key(row): _rates(row) for row in rows}, tokens)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read ({error}); tune the rates first") from None
-        except (KeyError, ValueError, TypeError) as error:
-            raise InputError(
-                f"{path}: {error}; needed are the columns {', '.join(COLUMNS)}, with numbers"
-            ) from None
+    def read(cls, paths: Sequence[Path], tokens: int | None = None) -> "LearningRates":
+        """Of CSV files, the first that has a point counts. Raises InputError for a missing file,
+        column or number.
+        """
+        rates: dict[tuple[str, str, int], tuple[float, float | None]] = {}
+        for path in paths:
+            rates = _table(path) | rates
+        return cls(tuple(paths), rates, tokens)
 
     def fill(self, arm: str, config: RunConfig, where: str) -> dict[str, Any]:
         """The rates of a run as nested values. Raises InputError where the table lacks it."""
         anchor = f"{config.anchor.layers}x{config.anchor.d_model}"
         key = (arm, anchor, self.tokens or config.train.tokens)
         if key not in self.rates:
+            tables = " and ".join(map(str, self.paths))
             raise InputError(
-                f"{where}: {self.path} has no row for arm {arm}, anchor {anchor}, "
-                f"tokens {key[-1]}; tune this point or change the grid"
+                f"{where}: no row for arm {arm}, anchor {anchor}, tokens {key[-1]} in {tables}; "
+                "tune this point or change the grid"
             )
         lr, memory_lr = self.rates[key]
         memory = {"memory": {"lr": memory_lr}} if config.memory.type != "none" and memory_lr else {}
         return {"train": {"lr": lr}, **memory}
+
+
+def _table(path: Path) -> dict[tuple[str, str, int], tuple[float, float | None]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {_key(row): _rates(row) for row in csv.DictReader(file)}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); tune the rates first") from None
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: {error}; needed are the columns {', '.join(COLUMNS)}, with numbers"
+        ) from None
 
 
 def _key(row: dict[str, str]) -> tuple[str, str, int]:

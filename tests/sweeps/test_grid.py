@@ -129,13 +129,24 @@ def test_an_arm_may_take_the_rates_of_another(tiny: Path, write_grid: Write) -> 
     assert ids["twin"] == ids["ffn"]
 
 
+def test_of_several_tables_the_first_that_knows_a_point_counts(
+    tiny: Path, write_grid: Write
+) -> None:
+    head, dense, ffn = RATES.splitlines()
+    write_grid(f"{head}\n{dense}\n", "first.csv")
+    write_grid(f"{head}\n{dense.replace('0.02', '0.5')}\n{ffn}\n", "second.csv")
+    text = tiny.read_text().replace(", axes: {memory.lr: [1e-2]}", "")
+    grid = load_grid(str(write_grid(text + "learning_rates: [first.csv, second.csv]\n")))
+    assert {(t.arm, t.config.train.lr) for t in grid.trials} == {("dense", 0.02), ("ffn", 0.03)}
+
+
 def test_a_grid_may_take_the_rates_of_another_budget(tiny: Path, write_grid: Write) -> None:
     write_grid(RATES, "rates.csv")
     text = tiny.read_text().replace(", axes: {memory.lr: [1e-2]}", "").replace("20_000", "4e4")
     for_all = text + "learning_rates: rates.csv\nrates_at: 2e4\n"
     rates = {(t.arm, t.config.train.lr) for t in load_grid(str(write_grid(for_all))).trials}
     assert rates == {("dense", 0.02), ("ffn", 0.03)}
-    with pytest.raises(InputError, match=r"arm dense: .* tokens 40000;"):
+    with pytest.raises(InputError, match=r"arm dense: .* tokens 40000 in"):
         load_grid(str(write_grid(text + "learning_rates: rates.csv\n")))
 
 
@@ -147,7 +158,7 @@ def test_controls_train_nothing_that_quick_has_trained() -> None:
 
 
 def test_rates_without_memory_hold_none(write_grid: Write) -> None:
-    rates = LearningRates.read(write_grid(RATES, "rates.csv")).rates
+    rates = LearningRates.read([write_grid(RATES, "rates.csv")]).rates
     assert rates["dense", "2x16", 20_000] == (0.02, None)
 
 
