@@ -4,12 +4,13 @@
 
 Forward, backward, clipping and AdamW on random tokens: same layers, width, heads, context, batch,
 vocabulary and (fused) optimiser, one thread. Each side has a process of its own; sides take turns.
-`ours` is the trainer as sweeps run it, with their allocator settings; nanoGPT and x-transformers
-run in float32 with the allocator as it is, and under bf16 autocast with our settings. nanoGPT is
-the checkout in NANOGPT_DIR, or its architecture in `peers.py`; x-transformers is left out where it
-is not installed. `ratio` is a side's CPU time over ours, median and quartiles over rounds; `share`
-is the part of the machine's bf16 product rate, measured on one large product, that the step's FLOP
-(6 N a token, head and the causal half of attention included) reach.
+`ours` is the trainer as sweeps run it, with their allocator settings, and `ours compiled` the same
+with its layers compiled, as long runs may have them; nanoGPT and x-transformers run in float32 with
+the allocator as it is, and under bf16 autocast with our settings. nanoGPT is the checkout in
+NANOGPT_DIR, or its architecture in `peers.py`; x-transformers is left out where it is not
+installed. `ratio` is a side's CPU time over ours, median and quartiles over rounds; `share` is the
+part of the machine's bf16 product rate, measured on one large product, that the step's FLOP (6 N a
+token, head and the causal half of attention included) reach.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from sides import Make, Side, Step, machine, product_rate, ratios, take_turns
 
 from core.accounting import count_parameters, training_flops_per_token
 from core.calibrate import random_text
-from core.config import RunConfig, Runtime, parse_config
+from core.config import Paths, RunConfig, Runtime, parse_config
 from core.trainer import Trainer
 from sweeps.ray_session import WORKERS
 
@@ -69,6 +70,7 @@ def contest(config: RunConfig) -> dict[str, tuple[Make, dict[str, str]]]:
     fp32 = config.model_copy(update={"train": train})
     sides: dict[str, tuple[Make, dict[str, str]]] = {
         "ours": (partial(our_step, config), WORKERS),
+        "ours compiled": (partial(our_step, config, "compiled"), WORKERS),
         "ours fp32": (partial(our_step, fp32), WORKERS),
     }
     for peer in PEERS:
@@ -78,9 +80,10 @@ def contest(config: RunConfig) -> dict[str, tuple[Make, dict[str, str]]]:
     return sides
 
 
-def our_step(config: RunConfig) -> Step:
+def our_step(config: RunConfig, trunk: str = "eager") -> Step:
     folder = Path(tempfile.gettempdir())  # nothing is written before the first checkpoint
-    own = Trainer(config, Runtime(), folder, random_text(config, 64), lambda _: None)
+    runtime = Runtime(paths=Paths.model_validate({"trunk": trunk}))
+    own = Trainer(config, runtime, folder, random_text(config, 64), lambda _: None)
     return lambda: own.train_step(config.steps)
 
 

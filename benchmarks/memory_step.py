@@ -1,6 +1,7 @@
 """What does a memory cost a training step, beside a dense model of as many runtime parameters?
 
     python benchmarks/memory_step.py --out benchmarks/memory_step.csv
+    python benchmarks/memory_step.py --trunk compiled --out benchmarks/memory_step_compiled.csv
 
 Whole steps of a 1M-parameter anchor (5x128, 16 rows of 128 tokens, bf16 where the machine has it)
 with a memory against the dense model whose FFNs are wider by what a step fetches: equal runtime
@@ -8,6 +9,7 @@ parameters to within a width. Every document of a batch has its own blocks at th
 memory that replaces FFNs (pkm, moe) does so in its layers, so its runtime parameters differ: they
 stand beside its ratio. Each side in a process of its own, one thread, with the sweeps' allocator
 settings, in turns; CPU time, median and quartiles of the ratio over the rounds of all launches.
+`--trunk compiled` has the layers of all sides compiled, dense's too.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from sides import Side, Step, machine, ratios, take_turns
 
 from core.accounting import count_parameters
 from core.calibrate import random_text
-from core.config import RunConfig, Runtime, parse_config
+from core.config import Paths, RunConfig, Runtime, parse_config
 from core.trainer import Trainer
 
 LAYERS, WIDTH, FFN, ROWS = 5, 128, 344, 16
@@ -46,23 +48,25 @@ LAUNCHES, ROUNDS, BLOCK_SECONDS = 4, 10, 0.3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--trunk", choices=("eager", "compiled"), default="eager")
     given = parser.parse_args()
     print(machine())
+    paths = Paths.model_validate({"trunk": given.trunk})
     configs = {DENSE: run_config(FFN + ADDED, {})} | {
         name: run_config(FFN, memory) for name, memory in MEMORIES.items()
     }
-    seconds = pd.concat([launch(configs) for _ in range(LAUNCHES)])
+    seconds = pd.concat([launch(configs, paths) for _ in range(LAUNCHES)])
     table = ratios(seconds, DENSE).reset_index()
     table.insert(1, "runtime", [count_parameters(config).runtime for config in configs.values()])
     table.to_csv(given.out, index=False, float_format="%.4g")
     print(table.to_string(index=False, float_format="%.3f"))
 
 
-def launch(configs: Mapping[str, RunConfig]) -> pd.DataFrame:
+def launch(configs: Mapping[str, RunConfig], paths: Paths) -> pd.DataFrame:
     """CPU seconds a step, a row a round and a column a side."""
     from sweeps.ray_session import WORKERS  # imports Ray, which no side needs
 
-    sides = {name: Side(partial(step, config), WORKERS) for name, config in configs.items()}
+    sides = {name: Side(partial(step, config, paths), WORKERS) for name, config in configs.items()}
     seconds = take_turns(sides, ROUNDS, BLOCK_SECONDS)
     for side in sides.values():
         side.close()
@@ -80,9 +84,10 @@ def run_config(ffn: int, memory: dict[str, Any]) -> RunConfig:
     return parse_config(values, "benchmark")
 
 
-def step(config: RunConfig) -> Step:
+def step(config: RunConfig, paths: Paths) -> Step:
     folder = Path(tempfile.gettempdir())  # nothing is written before the first checkpoint
-    own = Trainer(config, Runtime(), folder, random_text(config, 4 * ROWS), lambda _: None)
+    runtime = Runtime(paths=paths)
+    own = Trainer(config, runtime, folder, random_text(config, 4 * ROWS), lambda _: None)
     return partial(own.train_step, config.steps)
 
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch.multiprocessing
 from torch import Tensor
 
 from core import parallel
+from core.anchor import Anchor
 from core.checkpoint import load_weights, save_weights
-from core.config import RunConfig, Runtime
+from core.config import Paths, RunConfig, Runtime
 from core.dataset import Dataset
 from core.device import check_processes
 from core.errors import InputError
@@ -33,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dense": {"anchor": {"size": "d16", "tied": False}, "train": {**STEPS, "accumulate": 2}},
     "device": {"memory": ARMS["ffn"], "train": STEPS},
     "disk": {"memory": ARMS["ffn"], "train": STEPS},
+    "compiled": {"memory": ARMS["kv"], "train": STEPS},
     "frozen": {"memory": ARMS["ffn"], "train": {**STEPS, "mode": "frozen", **START}},
     "pkm": {"memory": ARMS["pkm"], "train": STEPS},
     "moe": {"memory": ARMS["moe"], "train": STEPS},
@@ -42,6 +45,7 @@ GRADIENTS: dict[str, dict[str, Any]] = {
     "clipped": {"memory": ARMS["ffn"], "train": {**STEPS, "clip": 0.1}},
     "unclipped": {"memory": ARMS["pkm"], "train": {**STEPS, "clip": 1e9}},
 }
+TRACED = partialmethod(Anchor.compile_trunk, "eager")  # a machine of tests may have no compiler
 # AdamW makes a step of about its rate out of the rounding of a gradient near zero.
 CLOSE = {"rtol": 1e-4, "atol": 5e-5}
 
@@ -61,7 +65,10 @@ class Work:
 
         place = "disk" if case == "disk" else "device"
         every = 0.0 if case == "disk" or name.startswith("killed") else 1e9
-        runtime = Runtime(processes=parallel.count(), bank=place, checkpoint_seconds=every)
+        paths = Paths(trunk="compiled" if case == "compiled" else "eager")
+        runtime = Runtime(
+            processes=parallel.count(), bank=place, checkpoint_seconds=every, paths=paths
+        )
         return train_run(self.configs[case], runtime, self.run(case, name), on_log)
 
     def run(self, case: str, name: str) -> Path:
@@ -96,6 +103,7 @@ def together(rank: int, meeting: Path, work: Work) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("core.train.prepare", lambda *given: work.dataset)
+        patch.setattr(Anchor, "compile_trunk", TRACED)
         for case in CASES | DIVERGED:
             record = work.train(case, case)
             assert work.train(case, case).finished == record.finished, "trained again"
@@ -127,6 +135,7 @@ def both(
 @pytest.fixture
 def alone(both: tuple[Work, Work], monkeypatch: pytest.MonkeyPatch) -> Work:
     monkeypatch.setattr("core.train.prepare", lambda *given: both[0].dataset)
+    monkeypatch.setattr(Anchor, "compile_trunk", TRACED)
     return both[0]
 
 
