@@ -157,6 +157,10 @@ test-services: $(INSTALLED) ## minutes: Ray clusters that lose a node, trials of
 	@$(PIP) install -r tests/services/requirements.lock
 	@$(BIN)/python -m pytest -rs -m services tests/services
 
+.PHONY: test-gpu
+test-gpu: $(INSTALLED) ## on a machine with a CUDA GPU: trains there what a CPU trains, on every path
+	@$(BIN)/python -m pytest -m gpu tests/gpu
+
 # CUDA packages come with torch where a machine has a GPU, and are not pinned.
 freeze = .venv-lock/bin/python -m pip --disable-pip-version-check freeze --all \
 	| grep -v -E '^(pip|nvidia-|cuda-|triton)' | sed 's/+.*//'
