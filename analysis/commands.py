@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.design import logarithms
+from analysis.digits import written
 from analysis.figures_law import fit_figure, profiles
 from analysis.intervals import Fitted, fit_with_intervals
 from analysis.law import Law, Table
@@ -77,7 +78,7 @@ def run_fit(options: argparse.Namespace, command: str) -> int:
         if found:
             save(profiles(found), options.out, command)
         if others is not None and points is not None:
-            write_csv(_predicted(others, fitted, points), options.out / "predictions.csv")
+            write_csv(written(_predicted(others, fitted, points)), options.out / "predictions.csv")
     _print_fit(result, columns, found)
     print(f"written {options.out / 'fit.json'}")
     return DONE if result.converged else WARNING

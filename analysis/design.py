@@ -16,7 +16,7 @@ from analysis.kernels import Problem
 from analysis.law import Floats, Law, Table, Term
 from analysis.newton import Bounds
 from analysis.objectives import Objective
-from analysis.vectors import Terms
+from analysis.vectors import Terms, logs
 from core.errors import InputError
 
 # Of a term's mean log contribution against the mean log response: starts, and bounds.
@@ -42,17 +42,27 @@ class Design:
     def to_theta(self, phi: Floats) -> Floats:
         """Coordinates [p], or of many fits [p, b]."""
         moved = (phi.T - self.shift_p).T
-        return np.asarray(np.linalg.solve(self.change_pp, moved), dtype=float)
+        return moved - self._mixed(moved)
 
     def to_phi(self, theta: Floats) -> Floats:
         """The inverse of `to_theta`."""
-        return ((self.change_pp @ theta).T + self.shift_p).T
+        return ((theta + self._mixed(theta)).T + self.shift_p).T
+
+    def _mixed(self, coordinates: Floats) -> Floats:
+        """What exponents add to factors, [p] or [p, b]: (change_pp - 1) @ coordinates.
+
+        As factors add to nothing, subtracting it undoes adding it. Summed in order, for BLAS sums
+        in another one on another CPU.
+        """
+        mixed_pp = self.change_pp - np.eye(len(self.change_pp))
+        products = map(np.multiply.outer, mixed_pp.T, coordinates)
+        return np.sum(list(products), axis=0)
 
     def under(self, objective: Objective, y: Floats, weight_n: Floats) -> Problem:
         """The problem under an objective; weights are scaled so that 1 % residuals give about 1."""
         unit = objective.unit(y)
         return self.problem._replace(
-            target_n=y if objective.linear else np.log(y),
+            target_n=y if objective.linear else logs(y),
             weight_n=weight_n / (weight_n.sum() * unit**2),
             linear=objective.linear,
             asymmetry=objective.asymmetry,
@@ -61,9 +71,9 @@ class Design:
 
 def build_design(law: Law, x: Table, y: Floats) -> Design:
     """Arrays of `law` on the columns x; y [n] only places starts and bounds."""
-    logs = logarithms(law, x)
+    known = logarithms(law, x)
     names = law.coordinates
-    terms, carried = law.terms(logs), law.carried(logs)
+    terms, carried = law.terms(known), law.carried(known)
     centre = _Centring(names, y.size)
     outer = [centre.centred(term) for term in terms]
     inner: list[_Row] = []
@@ -94,7 +104,7 @@ def build_design(law: Law, x: Table, y: Floats) -> Design:
         asymmetry=1.0,
     )
     carried_factors = [t.factor for t in carried.terms] if carried else []
-    start_box, bounds = _boxes(law, carried_factors, float(np.log(y).mean()))
+    start_box, bounds = _boxes(law, carried_factors, float(logs(y).mean()))
     factors = tuple(t.factor for t in terms)
     return Design(law, factors, problem, centre.change_pp, centre.shift_p, start_box, bounds)
 
@@ -171,12 +181,12 @@ def _boxes(law: Law, carried: Sequence[str | None], level: float) -> tuple[Float
 
 def logarithms(law: Law, x: Table) -> dict[str, Floats]:
     """Logs of the law's inputs. Raises InputError for a missing column or values that have none."""
-    logs = {}
+    found = {}
     for name in law.inputs:
         if name not in x:
             raise InputError(f"law '{law.name}' needs {', '.join(law.inputs)}; '{name}' is missing")
         column = np.asarray(x[name], dtype=float)
-        least = 0.0 if name in law.may_be_zero else np.nextafter(0, 1)
+        least = 0.0 if name in law.may_be_zero else np.finfo(float).tiny
         bad = ~(np.isfinite(column) & (column >= least))
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
@@ -185,6 +195,5 @@ def logarithms(law: Law, x: Table) -> dict[str, Floats]:
                 f"{name} is {column[row]:g} in row {row + 1} (and {int(bad.sum()) - 1} others); "
                 f"it must be {allowed} and finite: correct or drop these rows"
             )
-        with np.errstate(divide="ignore"):
-            logs[name] = np.log(column)
-    return logs
+        found[name] = logs(column)
+    return found

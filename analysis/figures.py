@@ -86,8 +86,9 @@ def loss_against_d(runs: pd.DataFrame, fits: Fits, split: str) -> Plot:
     arms = [a for a in ordered_arms(runs) if runs.loc[runs["arm"] == a, "tokens"].nunique() > 1]
     with canvas(len(arms), width=4.4, height=3.8, columns=3) as (figure, axes):
         for axis, arm in zip(axes, arms, strict=True):
-            arm_runs = runs[(runs["arm"] == arm) & runs[loss].notna()].sort_values("n_anchor")
-            for i, (anchor, own) in enumerate(arm_runs.groupby("anchor", sort=False)):
+            arm_runs = runs[(runs["arm"] == arm) & runs[loss].notna()]
+            ordered = arm_runs.sort_values("n_anchor", kind="stable")
+            for i, (anchor, own) in enumerate(ordered.groupby("anchor", sort=False)):
                 seeds_and_means(axis, own, "tokens", loss, str(anchor), i)
                 points = own[["run_id", "arm", "anchor", "seed", "tokens", loss]]
                 rows.append(points.rename(columns={loss: "loss"}).assign(kind="run"))
@@ -106,7 +107,7 @@ def loss_against_d(runs: pd.DataFrame, fits: Fits, split: str) -> Plot:
 
 def loss_curves(runs: pd.DataFrame, curves: pd.DataFrame) -> Plot:
     """Training loss against tokens, one line a run, a panel an anchor."""
-    anchors = list(runs.sort_values("n_anchor")["anchor"].unique())
+    anchors = list(runs.sort_values("n_anchor", kind="stable")["anchor"].unique())
     known = runs.drop_duplicates("run_id")[["run_id", "arm", "anchor", "seed", "n_anchor"]]
     data = curves.merge(known, on="run_id").sort_values(
         ["n_anchor", "arm", "seed", "run_id", "step"]

@@ -71,12 +71,13 @@ def fit(
 ) -> FitResult:
     """Fit `law` to columns x and losses y [n]; log-Huber with delta 1e-3 unless told otherwise.
 
-    Starts are a fixed low-discrepancy set, so the same table gives the same answer. Fewer distinct
-    configurations than parameters give a result without parameters, never an exception.
+    Starts are a fixed low-discrepancy set, so the same table gives the same answer. No more
+    distinct configurations than parameters give a result without parameters, never an exception: a
+    law that can pass through every point says nothing.
     Raises InputError for values that no law can be fitted to.
     """
     prepared = prepare(law, x, y, objective or find_objective("log-huber"))
-    if prepared.configurations < len(law.parameters):
+    if prepared.configurations <= len(law.parameters):
         return _too_few(law, prepared)
     phi_sp = start_points(prepared.design, starts)
     if varpro.applies(prepared.design, prepared.problem, prepared.objective.delta):
@@ -165,12 +166,6 @@ def _judge(
     agreeing: int,
 ) -> tuple[FitStatus, str]:
     """The first trouble there is, gravest first."""
-    free = prepared.configurations - len(law.parameters)
-    if free < 1:
-        return (
-            FitStatus.NOT_ENOUGH_DATA,
-            f"{len(law.parameters)} parameters from {prepared.configurations} configurations",
-        )
     if not gradient <= 100 * TOLERANCE:
         return FitStatus.NOT_CONVERGED, f"a slope of {gradient:.1g} is left in the scaled objective"
     if condition > FLAT:

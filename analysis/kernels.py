@@ -18,6 +18,7 @@ from analysis.vectors import (
     Floats,
     Terms,
     add_scaled,
+    dot,
     dot3,
     exponents,
     log_sum_exp,
@@ -168,12 +169,12 @@ def differentiate(
         _add_inner_curvature(theta, q, outer, share_kn, inner_share_jn, first_n, scratch_n, hessian)
     if q.outer >= 0:
         for p in range(n_p):
-            cross = np.dot(first_n, grad_pn[p])
+            cross = dot(first_n, grad_pn[p])
             hessian[max(p, q.outer), min(p, q.outer)] -= cross * (2.0 if p == q.outer else 1.0)
         grad_pn *= outer
         add_scaled(grad_pn[q.outer], log_n, 1.0 / outer)
     for p in range(n_p):
-        gradient[p] = -np.dot(first_n, grad_pn[p])
+        gradient[p] = -dot(first_n, grad_pn[p])
         for r in range(p + 1):
             curvature, metric[p, r] = two_dots(second_n, metric_n, grad_pn[p], grad_pn[r])
             hessian[p, r] += curvature
@@ -218,5 +219,5 @@ def _add_inner_curvature(
         for r in range(p + 1):
             hessian[p, r] -= rho * dot3(scratch_n, grad_pn[p], grad_pn[r])
         if q.rho >= 0:
-            cross = np.dot(scratch_n, grad_pn[p])
+            cross = dot(scratch_n, grad_pn[p])
             hessian[max(p, q.rho), min(p, q.rho)] += cross * (2.0 if p == q.rho else 1.0)

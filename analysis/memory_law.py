@@ -17,6 +17,7 @@ from analysis.runs import main_budget
 # A law with a data term and a memory axis needs as many budgets and sizes to be told apart.
 LEAST_BUDGETS, LEAST_SIZES = 3, 4
 FRONTIER_POINTS = 40
+KIND = ["memory_type", "placement"]
 FRONTIER_QUANTILES = (0.25, 0.5, 0.75)  # of the measured losses
 
 
@@ -53,8 +54,8 @@ def _one_kind(runs: pd.DataFrame) -> pd.DataFrame:
     routed = runs[~control & (runs["embedder"] != RANDOM)]
     if not len(routed):
         return runs[control]
-    kind = routed[["memory_type", "placement"]].value_counts().index[0]
-    alike = (routed[["memory_type", "placement"]] == list(kind)).all(axis=1)
+    counts = routed[KIND].value_counts(sort=False)  # sorted, equals would stand as the CPU likes
+    alike = (routed[KIND] == counts.index[int(counts.argmax())]).all(axis=1)
     return pd.concat([runs[control], routed[alike]])
 
 

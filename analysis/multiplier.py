@@ -63,7 +63,7 @@ def dense_curve(runs: pd.DataFrame, loss: str, measure: str) -> DenseCurve | Non
     models = dense.assign(size=dense[measure]).groupby("n_anchor")[["size", loss]].mean()
     if len(models) < 2:
         return None
-    models = models.sort_values("size")
+    models = models.sort_values("size", kind="stable")
     monotone = isotonic_regression(models[loss].to_numpy(), increasing=False).x
     return DenseCurve(models["size"].to_numpy(dtype=float), np.asarray(monotone))
 

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from analysis.comparisons import random_arms
+from analysis.digits import written
 from analysis.multiplier import MEASURES
 from analysis.result import FitResult
 from analysis.seeds import POINT
@@ -36,7 +37,7 @@ def write_report(study: Study, results: Path, commands: list[str]) -> Path:
 
 
 def tables(study: Study) -> dict[str, pd.DataFrame]:
-    """What is kept as CSV beside the page, by name, without the empty ones."""
+    """What is kept as CSV beside the page, as it is written, by name, without the empty ones."""
     worth = [
         table.assign(key=key, measure=measure)
         for (key, measure), table in study.multipliers.items()
@@ -51,7 +52,7 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
         "minima": study.optima.minima,
     }
     found["multipliers"] = pd.concat(worth, ignore_index=True) if worth else pd.DataFrame()
-    return {name: table for name, table in found.items() if len(table)}
+    return {name: written(table) for name, table in found.items() if len(table)}
 
 
 def render(study: Study, commands: list[str]) -> str:

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from analysis.digits import significant
 from analysis.law import Floats, Law, Table
 from analysis.objectives import Objective
 from core.writing import write_text
+
+CONDITION_DIGITS = 3  # rounding of the Jacobian is in the others where it is large
 
 
 class FitStatus(StrEnum):
@@ -104,7 +107,7 @@ class FitResult:
             "starts": self.starts,
             "agreeing": self.agreeing,
             "gradient": _plain(self.gradient),
-            "condition": _plain(self.condition),
+            "condition": _plain(significant(self.condition, CONDITION_DIGITS)),
             "residuals": [_plain(r) for r in self.residuals],
             "intervals": intervals,
         }
@@ -115,4 +118,4 @@ class FitResult:
 
 
 def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    return significant(float(value)) if math.isfinite(value) else None

@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib
 
+from analysis.digits import written
 from core.writing import whole_file
 
 matplotlib.use("Agg")
@@ -19,6 +20,7 @@ matplotlib.use("Agg")
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 RC: Any = {
     "font.family": "DejaVu Sans",
@@ -95,11 +97,13 @@ def canvas(
         yield figure, list(axes[:panels])
         figure.draw_without_rendering()  # lays the panels out, once for every format
         figure.set_layout_engine("none")
+        for axis in figure.axes:  # its last places are those of the CPU, and name clip paths
+            axis.set_position(Bbox(axis.get_position().get_points().round(6)))
 
 
 def save(plot: Plot, folder: Path, command: str) -> list[Path]:
     """NAME.png, NAME.svg and NAME.csv (the command in its first line)."""
-    table = f"# {command}\n" + plot.data.to_csv(index=False)
+    table = f"# {command}\n" + written(plot.data).to_csv(index=False)
     contents = {".png": plot.png, ".svg": plot.svg.encode(), ".csv": table.encode()}
     return [
         _write(folder / f"{plot.name}{suffix}", content) for suffix, content in contents.items()

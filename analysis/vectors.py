@@ -1,4 +1,4 @@
-"""Loops over rows that the kernels are made of, compiled; each runs in vector registers."""
+"""Loops over rows that the kernels are made of, compiled."""
 
 from typing import NamedTuple
 
@@ -30,6 +30,14 @@ def add_scaled(out_n: Floats, row_n: Floats, factor: float) -> None:
 
 
 @compiled
+def dot(a_n: Floats, b_n: Floats) -> float:
+    total = 0.0
+    for i in range(a_n.size):
+        total += a_n[i] * b_n[i]
+    return total
+
+
+@compiled
 def dot3(a_n: Floats, b_n: Floats, c_n: Floats) -> float:
     total = 0.0
     for i in range(a_n.size):
@@ -46,6 +54,15 @@ def two_dots(a_n: Floats, b_n: Floats, c_n: Floats, d_n: Floats) -> tuple[float,
         first += a_n[i] * product
         second += b_n[i] * product
     return first, second
+
+
+@compiled
+def logs(x_n: Floats) -> Floats:
+    """ln x, minus infinity at zero."""
+    log_n = np.empty(x_n.size)
+    for i in range(x_n.size):
+        log_n[i] = log(x_n[i]) if x_n[i] > 0 else -np.inf
+    return log_n
 
 
 @compiled
