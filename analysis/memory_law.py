@@ -55,7 +55,7 @@ def _one_kind(runs: pd.DataFrame) -> pd.DataFrame:
     if not len(routed):
         return runs[control]
     counts = routed[KIND].value_counts(sort=False)  # sorted, equals would stand as the CPU likes
-    alike = (routed[KIND] == counts.index[int(counts.argmax())]).all(axis=1)
+    alike = (routed[KIND] == list(counts.index[int(counts.argmax())])).all(axis=1)
     return pd.concat([runs[control], routed[alike]])
 
 
