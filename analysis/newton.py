@@ -20,6 +20,7 @@ SETTLED = 0.01  # of the objective
 WIDEST = 0.5  # nats
 NEAR = 1e-3  # of the range between bounds; closer, a slope outward leads onto the bound
 LARGEST_DAMPING = 1e12
+ROUNDING = 1e-13  # of the objective, which cannot judge a step that promises less
 
 
 class Bounds(NamedTuple):
@@ -160,12 +161,15 @@ def minimise(
         change, moved = _promise(theta, at, curvature, bounds, room)
         found = objective(room.trial_p, q, width, work)
         used += 1
-        if not found <= value + 1e-14 * abs(value):
+        noise = ROUNDING * abs(value)
+        if not found <= value + noise:
             damping = max(damping * 8.0, 1e-2)
             if damping > LARGEST_DAMPING:
                 break
             continue
         gain = (value - found) / -change if change < 0 else 0.0
+        if abs(change) < noise:
+            gain = 1.0
         damping = max(damping * 0.1, 1e-9) if gain > 0.5 else damping * (1.0 if gain > 0.1 else 4.0)
         theta[:] = room.trial_p
         value = found

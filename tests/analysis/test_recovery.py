@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit import fit
+from analysis.fit import TOLERANCE, fit, prepare, start_points
 from analysis.intervals import bootstrap, corrected, fit_with_intervals, with_intervals
 from analysis.law import Law
 from analysis.memory_laws import LAWS, find_law
+from analysis.newton import minimise_many
 from analysis.objectives import find_objective
 from analysis.result import FitStatus
 from tests.analysis.synthetic import DATA, HOFFMANN, TRUTHS, spread
@@ -186,3 +187,11 @@ def test_refits_that_do_not_converge_are_counted(
     assert bool(result.intervals) == (status == "converged")
     said = f"{100 * share:.0f} of 100 bootstrap refits did not converge"
     assert said in " ".join([result.reason, *result.notes])
+
+
+def test_no_start_stalls_where_the_objective_is_all_rounding() -> None:
+    x, y = olmo()
+    own = prepare(LAWS["chinchilla"], x, y, find_objective("log-huber"))
+    starts_sp, delta = start_points(own.design, 64), own.objective.delta
+    _, slope_s, _ = minimise_many(starts_sp, own.problem, delta, own.design.bounds, TOLERANCE)
+    assert (slope_s <= TOLERANCE).all()
