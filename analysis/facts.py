@@ -91,10 +91,11 @@ def _against_dense(known: pd.DataFrame, row: pd.Series) -> dict[str, Any]:
     value_s, dense = own.groupby("seed")["value"].mean(), dense_runs(known, own.iloc[0])
     table = dense.pivot_table(index="seed", columns="n_runtime", values="value")
     dense_sn = table.reindex(value_s.index).dropna(how="all").dropna(axis="columns")
+    seeds = {"seeds": len(dense_sn)}
     if reason := _no_equivalent(dense_sn):
-        return NONE | {"basis": f"no dense equivalent: {reason}"}
+        return NONE | seeds | {"basis": f"no dense equivalent: {reason}"}
     low, high, words = _sizes_not_told(value_s[dense_sn.index].to_numpy(dtype=float), dense_sn)
-    found = {"low": low / row["size"], "high": high / row["size"], "interval": words}
+    found = seeds | {"low": low / row["size"], "high": high / row["size"], "interval": words}
     if np.isfinite(row["multiplier"]):
         return found
     worse = row["loss"] > float(dense["value"].mean())

@@ -91,7 +91,9 @@ def multipliers(
     Columns: POINT, loss, size, equivalent, multiplier, low, high, interval, basis, seeds.
     Equivalent and size are in `measure`; multiplier = equivalent / size. Outside the dense range
     the value comes from `fit` (a law in N alone or in N and D, fitted to the dense runs in
-    `measure`) if it converged.
+    `measure`) if it converged. Low and high are over the seeds that lie inside their own dense
+    range, which `seeds` counts; where others do not, `interval` says so. A row without a multiplier
+    has no ends.
     """
     runs = with_bytes_held(runs[runs[loss].notna()])
     rows = []
@@ -117,7 +119,10 @@ def _multiplier(
         own = dense_curve(dense[dense["seed"] == seed], loss, measure)
         equal = own.size_at(float(row[loss].mean())) if own else float("nan")
         ratios.append(equal / float(row[measure].mean()))
-    low, high, words = log_interval(np.array(ratios))
+    ratio_s = np.array(ratios)
+    low, high, words = log_interval(ratio_s)
+    if not np.isfinite(equivalent):
+        low, high, words = float("nan"), float("nan"), "none: no multiplier"
     return {
         "loss": mean,
         "size": size,
@@ -127,15 +132,17 @@ def _multiplier(
         "high": high,
         "interval": words,
         "basis": basis,
-        "seeds": len(ratios),
+        "seeds": int(np.isfinite(ratio_s).sum()),
     }
 
 
 def _from_fit(fit: FitResult | None, loss: float, tokens: float) -> tuple[float, str]:
     """The N at which a converged fit has this loss."""
     where = "outside the dense range"
-    if fit is None or not fit.converged:
-        return float("nan"), f"{where}: no value, the dense fit did not converge"
+    if fit is None:
+        return float("nan"), f"{where}: no value, no law is fitted to dense runs in this measure"
+    if not fit.converged:
+        return float("nan"), f"{where}: no value, status of the dense fit: {fit.status}"
     size_n = np.geomspace(1e2, 1e13, 4000)
     loss_n = fit.predict({"N": size_n, "D": np.full(size_n.size, tokens)})
     if not loss_n[-1] < loss < loss_n[0]:
@@ -146,9 +153,13 @@ def _from_fit(fit: FitResult | None, loss: float, tokens: float) -> tuple[float,
 
 
 def log_interval(ratio_s: Floats) -> tuple[float, float, str]:
-    """Interval of a ratio from one value a seed; its range where the seeds are too few."""
-    ratio_s = ratio_s[np.isfinite(ratio_s)]
-    if len(ratio_s) == 0:
+    """Interval of a ratio from one value a seed, NaN for one outside its own dense range; the range
+    of the ratios where they are too few.
+    """
+    known_s = ratio_s[np.isfinite(ratio_s)]
+    if len(known_s) == 0:
         return float("nan"), float("nan"), "none: no seed lies inside its own dense range"
-    low, high, words = t_summary(np.log(ratio_s))
+    low, high, words = t_summary(np.log(known_s))
+    if lost := len(ratio_s) - len(known_s):
+        words += f"; {lost} of {len(ratio_s)} seeds outside the dense range"
     return float(np.exp(low)), float(np.exp(high)), words

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from analysis.comparisons import compare_arms
+from analysis.fit import fit
+from analysis.memory_laws import find_law
 from analysis.multiplier import dense_curve, log_interval, multipliers
 from analysis.paired import (
     EQUAL_RUNTIME,
@@ -45,13 +47,19 @@ def test_outside_the_dense_range_is_said() -> None:
     table = multipliers(small, "loss_test_prefix")
     largest = table[(table["arm"] == "ffn") & (table["anchor"] == "4x64")].iloc[0]
     assert np.isnan(largest["multiplier"])
-    assert "outside the dense range" in largest["basis"]
+    assert largest[["low", "high"]].isna().all() and largest["interval"].startswith("none: no mult")
+    assert largest["basis"].endswith("no law is fitted to dense runs in this measure")
+    few = fit(find_law("saturating"), {"N": np.array([1e5, 2e5])}, np.array([4.0, 3.5]))
+    table = multipliers(small, "loss_test_prefix", fit=few)
+    assert table["basis"].str.endswith("status of the dense fit: not enough data").any()
 
 
 def test_two_seeds_give_a_range_and_say_so() -> None:
     assert log_interval(np.array([1.1, 1.3]))[2] == "2 seeds: range, no interval"
     assert log_interval(np.array([1.1]))[2] == "one seed: no interval"
     assert log_interval(np.array([1.1, 1.2, 1.3]))[2] == "95 %, paired over 3 seeds"
+    lost = "one seed: no interval; 2 of 3 seeds outside the dense range"
+    assert log_interval(np.array([np.nan, 1.2, np.nan]))[2] == lost
 
 
 def test_paired_difference_to_dense_at_equal_runtime() -> None:

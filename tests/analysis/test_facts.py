@@ -156,5 +156,7 @@ def test_a_seed_outside_the_dense_range_widens_the_interval() -> None:
     inside = multipliers(runs.assign(value=runs["run_id"].map(values)), "value").query(
         "arm == 'ffn'"
     )
-    assert inside["interval"].iloc[0] == "95 %, paired over 4 seeds"  # the fifth is left out
+    words = "95 %, paired over 4 seeds; 1 of 5 seeds outside the dense range"
+    assert (inside["interval"].iloc[0], inside["seeds"].iloc[0]) == (words, 4)
+    assert own["seeds"] == 5
     assert inside["low"].iloc[0] > 1.5
