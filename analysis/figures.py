@@ -18,6 +18,7 @@ from analysis.drawing import (
 )
 from analysis.intervals import Fitted
 from analysis.law import Floats
+from analysis.multiplier import dense_curve
 from analysis.runs import main_budget
 from analysis.seeds import POINT
 from analysis.style import Plot, canvas, count, look
@@ -49,25 +50,42 @@ def loss_against_n(runs: pd.DataFrame, fits: Fits, split: str) -> Plot:
                 seeds_and_means(axis, own, "n_runtime", column, arm, i)
                 points = own[["run_id", "arm", "seed", "n_runtime", column]]
                 rows.append(points.rename(columns={column: "loss"}).assign(key=key, kind="run"))
-                fitted = fits.get((key, arm))
-                if fitted and fitted.result.usable and own["n_runtime"].nunique() > 1:
-                    size_n = _span(own["n_runtime"])
-                    x = {"N": size_n, "D": np.full(SIZES, tokens)}
-                    line = _draw(axis, fitted, x, size_n, i).rename(columns={"x": "n_runtime"})
-                    rows.append(line.assign(arm=arm, key=key, kind="fit"))
+                if own["n_runtime"].nunique() > 1:
+                    line = _along_n(axis, own, fits.get((key, arm)), column, i)
+                    rows.append(line.assign(arm=arm, key=key))
             log_axis(axis)
             label(axis, RUNTIME, LOSS, KEY_WORDS[key], legend=axis is axes[0])
     caption = (
         f"At {count(tokens)} training tokens. {SEEDS_SHOWN} Lines are fits, in N alone where an "
-        f"arm has one number of tokens, else in N and D. {BAND_SHOWN} The prefix key sees no "
-        "token that is scored."
+        f"arm has one number of tokens, else in N and D. {BAND_SHOWN} A thin line joins means of "
+        "dense without a fit, as multipliers are read. The prefix key sees no token that is scored."
     )
     data = pd.concat(rows, ignore_index=True)
     return Plot("loss_against_n", "Loss against model size", caption, figure, data)
 
 
+def _along_n(
+    axis: Axes, own: pd.DataFrame, fitted: Fitted | None, column: str, index: int
+) -> pd.DataFrame:
+    """The fit of one arm over its sizes, or what joins its means if it is dense and has none;
+    columns n_runtime, loss, low, high, kind. Empty for other arms without a fit.
+    """
+    size_n = _span(own["n_runtime"])
+    if fitted and fitted.result.usable:
+        x = {"N": size_n, "D": np.full(SIZES, own["tokens"].iloc[0])}
+        line = _draw(axis, fitted, x, size_n, index).rename(columns={"x": "n_runtime"})
+        return line.assign(kind="fit")
+    joined = dense_curve(own, column, "n_runtime")
+    if joined is None:
+        return pd.DataFrame()
+    loss_n = [joined.loss_at(size) for size in size_n]
+    axis.plot(size_n, loss_n, color=look(index)["color"], lw=0.8)
+    return pd.DataFrame({"n_runtime": size_n, "loss": loss_n, "kind": "joined means"})
+
+
 def _span(values: "pd.Series[float]") -> Floats:
-    return np.geomspace(values.min(), values.max(), SIZES)
+    least, most = values.min(), values.max()
+    return np.geomspace(least, most, SIZES).clip(least, most)
 
 
 def _draw(
