@@ -6,7 +6,7 @@ Notable:
 - documents packed in one row do not see each other
 - fp32 weights; products in the precision of the run
 - attention in plain products, on CPUs with bf16 units four times faster than torch's fused call,
-  or in that call, and on GPUs layers by torch's compiler or not: a sweep measures which
+  or in that call; layers of long runs by torch's compiler or not: a sweep measures which
 
 Shape letters: b batch, t time, d model, h heads, k head dim, f FFN, v vocabulary.
 """
