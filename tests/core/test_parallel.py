@@ -1,5 +1,6 @@
 """Two processes end where one does, but for rounding: weights, bank, curve and record."""
 
+import faulthandler
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -97,7 +98,8 @@ class Work:
 
 
 def together(rank: int, meeting: Path, work: Work) -> None:
-    """What each of two processes does."""
+    """What each of two processes does. Where it crashes, its stack lies in the folder."""
+    faulthandler.enable((meeting.parent / f"stack-{rank}").open("w"))
     warnings.filterwarnings("error", module="core")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
@@ -128,7 +130,12 @@ def both(
     }
     folder = tmp_path_factory.mktemp("parallel")
     one, two = (Work(folder / name, dataset, configs) for name in ("one", "two"))
-    torch.multiprocessing.spawn(together, (folder / "meeting", two), nprocs=2)
+    try:
+        torch.multiprocessing.spawn(together, (folder / "meeting", two), nprocs=2)
+    except torch.multiprocessing.ProcessExitedException as error:
+        for stack in sorted(folder.glob("stack-*")):
+            error.add_note(f"{stack.name}\n{stack.read_text()}")
+        raise
     return one, two
 
 
