@@ -1,6 +1,6 @@
 """Which comparisons a grid allows: arms against dense, generic and random, in every measure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -8,7 +8,14 @@ from analysis.drawing import ordered_arms
 from analysis.facts import answer_differences
 from analysis.figures import Fits
 from analysis.multiplier import DENSE, MEASURES, multipliers
-from analysis.paired import EQUAL_RUNTIME, JOINT, paired_differences, setting_differences
+from analysis.paired import (
+    EQUAL_RUNTIME,
+    FRESH,
+    JOINT,
+    budget_differences,
+    paired_differences,
+    setting_differences,
+)
 
 GENERIC, RANDOM, FFN = "generic", "random", "ffn"
 Worth = dict[tuple[str, str], pd.DataFrame]  # by (key, measure)
@@ -27,27 +34,50 @@ def multiplier_tables(runs: pd.DataFrame, fits: Fits, keys: Sequence[str], split
 
 def compare_arms(runs: pd.DataFrame, keys: Sequence[str], split: str) -> pd.DataFrame:
     """Every routed arm against each generic arm, each arm on a random tree, dense, ffn if it is of
-    another type, itself trained jointly, and itself in another setting.
+    another type, itself trained jointly, and itself in another setting; the first and the last of
+    these with more tokens; and any arm whose text came again against fresh text.
 
     Columns of `paired_differences`, and `key`; only points of equal size are compared.
     """
-    generic, shuffled = arms_of(runs, GENERIC), random_arms(runs)
-    routed = [arm for arm in ordered_arms(runs) if arm not in (*generic, *arms_of(runs, DENSE))]
-    alike = arms_of(runs, FFN)
-    ffn = [arm for arm in alike if arm not in shuffled]
     tables = [
-        paired_differences(runs, arm, against, f"loss_{split}_{key}").assign(key=key)
+        table.assign(key=key)
+        for compare in (_with_others, _with_themselves, _with_fewer_tokens, _with_fresh_text)
         for key in keys
-        for arm in routed
-        for against in (*generic, *shuffled, *(() if arm in alike else ffn), EQUAL_RUNTIME, JOINT)
-        if against != arm
-    ] + [
-        setting_differences(runs, arm, f"loss_{split}_{key}").assign(key=key)
-        for key in keys
-        for arm in routed
+        for table in compare(runs, f"loss_{split}_{key}")
     ]
     found = [table for table in tables if len(table)]  # an empty one would make counts floats
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _with_others(runs: pd.DataFrame, loss: str) -> Iterator[pd.DataFrame]:
+    generic, shuffled, alike = arms_of(runs, GENERIC), random_arms(runs), arms_of(runs, FFN)
+    ffn = [arm for arm in alike if arm not in shuffled]
+    for arm in routed_arms(runs):
+        for against in (*generic, *shuffled, *(() if arm in alike else ffn), EQUAL_RUNTIME, JOINT):
+            if against != arm:
+                yield paired_differences(runs, arm, against, loss)
+
+
+def _with_themselves(runs: pd.DataFrame, loss: str) -> Iterator[pd.DataFrame]:
+    for arm in routed_arms(runs):
+        yield setting_differences(runs, arm, loss)
+
+
+def _with_fewer_tokens(runs: pd.DataFrame, loss: str) -> Iterator[pd.DataFrame]:
+    for arm in routed_arms(runs):
+        for against in (*arms_of(runs, GENERIC), EQUAL_RUNTIME):
+            yield budget_differences(runs, arm, against, loss)
+
+
+def _with_fresh_text(runs: pd.DataFrame, loss: str) -> Iterator[pd.DataFrame]:
+    for arm in ordered_arms(runs[runs["epochs"] > 1]):
+        yield paired_differences(runs, arm, FRESH, loss)
+
+
+def routed_arms(runs: pd.DataFrame) -> list[str]:
+    """Arms that are neither dense nor generic, in the order of figures."""
+    others = (*arms_of(runs, GENERIC), *arms_of(runs, DENSE))
+    return [arm for arm in ordered_arms(runs) if arm not in others]
 
 
 def arms_of(runs: pd.DataFrame, kind: str) -> list[str]:

@@ -20,6 +20,7 @@ MEASURES = {
     "bytes_held": "bytes held at inference",
 }
 BYTES_BF16 = 2
+TEXT = ["tokens", "epochs"]  # how much was trained on, and how often it came again
 PACKING = ["embedder", "branching", "training_key"]  # of a tree, which orders the training text
 
 
@@ -77,8 +78,8 @@ def packed_like(runs: pd.DataFrame, point: pd.Series) -> pd.Series:
 
 
 def dense_runs(runs: pd.DataFrame, point: pd.Series) -> pd.DataFrame:
-    """Those of a point's tokens: packed as it is where there are such, all otherwise."""
-    dense = runs[(runs["memory_type"] == DENSE) & (runs["tokens"] == point["tokens"])]
+    """Those of a point's text: packed as it is where there are such, all otherwise."""
+    dense = runs[(runs["memory_type"] == DENSE) & (runs[TEXT] == point[TEXT]).all(axis=1)]
     alike = packed_like(dense, point)
     return dense[alike] if alike.any() else dense
 

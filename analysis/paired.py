@@ -6,16 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.law import Floats
-from analysis.multiplier import dense_curve, dense_runs, packed_like
+from analysis.multiplier import TEXT, dense_curve, dense_runs, packed_like
 from analysis.seeds import POINT, pooled, smallest_detectable, t_summary
 
 EQUAL_RUNTIME = "dense at equal runtime"
 JOINT = "joint training at equal FLOPs"
-EQUAL = ["anchor", "tokens"]  # in arms that are compared
+FRESH = "fresh text"
+SINCE_FEWEST = ", since the fewest tokens"
+EQUAL = ["anchor", *TEXT]  # in arms that are compared
 EQUAL_MEMORY = ["anchor", "memory_type", "placement", "n_fetched", "n_bank"]
 SETTINGS = ["n_anchor", "placement", "n_fetched", "n_bank"]  # in which points of an arm may differ
 SAME_SIZE = 0.01  # relative: runtime parameters, or FLOPs, that differ by less count as equal
@@ -31,7 +32,8 @@ def paired_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) ->
     """Loss of `arm` minus that of `against`, seed by seed, at equal anchor, tokens and N + M.
 
     `against` is an arm's name; or EQUAL_RUNTIME: the same seed's dense curve at N + M; or, for a
-    memory that came to a trained anchor, JOINT: the same one trained jointly, at its own tokens.
+    memory that came to a trained anchor, JOINT: the same one trained jointly, at its own tokens;
+    or, for text that came again, FRESH: the same model, at as many tokens of which none did.
     Columns: POINT, against, difference, low, high, interval, seeds, detectable, by_seed,
     packed_alike: whether one tree packed the training text of both, as is fair; at equal runtime
     only dense runs that are packed alike are used where there are any.
@@ -43,9 +45,28 @@ def paired_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) ->
     for point, group in runs[runs["arm"] == arm].groupby(POINT, sort=True):
         others = _others(runs, group.iloc[0], against)
         if len(values := _between_arms(group, others, against, loss)):
-            points.append((point, values))
+            points.append((point, values.to_numpy()))
             alike.append(bool(packed_like(others, group.iloc[0]).all()))
     return _table(points, against).assign(packed_alike=alike)
+
+
+def budget_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) -> pd.DataFrame:
+    """What `paired_differences` finds at each budget of tokens, minus what it finds at the fewest:
+    whether the worth of a memory grows with training. Columns as there.
+    """
+    points, alike = [], []
+    runs = runs[runs[loss].notna()]
+    settings = [name for name in POINT if name != "tokens"]
+    for _, own in runs[runs["arm"] == arm].groupby(settings, sort=True):
+        first: pd.Series | None = None
+        for point, group in own.groupby(POINT, sort=True):
+            others = _others(runs, group.iloc[0], against)
+            values = _between_arms(group, others, against, loss)
+            if first is not None and len(change := (values - first).dropna()):
+                points.append((point, change.to_numpy()))
+                alike.append(bool(packed_like(others, group.iloc[0]).all()))
+            first = values if first is None and len(values) else first
+    return _table(points, against + SINCE_FEWEST).assign(packed_alike=alike)
 
 
 def setting_differences(runs: pd.DataFrame, arm: str, loss: str) -> pd.DataFrame:
@@ -129,6 +150,8 @@ def _others(runs: pd.DataFrame, point: pd.Series, against: str) -> pd.DataFrame:
         return dense_runs(runs, point)
     if against == JOINT:
         return _joint_runs(runs, point)
+    if against == FRESH:
+        return _fresh_runs(runs, point)
     equal = (runs[EQUAL] == point[EQUAL]).all(axis=1) & _near(runs["n_runtime"], point["n_runtime"])
     others = runs[equal & (runs["arm"] == against)]
     return _most_alike(others, point) if len(others) else others
@@ -154,12 +177,20 @@ def _joint_runs(runs: pd.DataFrame, point: pd.Series) -> pd.DataFrame:
     return runs[equal & alike & (runs["training"] == "joint") & (point["training"] != "joint")]
 
 
+def _fresh_runs(runs: pd.DataFrame, point: pd.Series) -> pd.DataFrame:
+    """Runs of a point's model on as many tokens, where the point's own came again."""
+    same = [*EQUAL_MEMORY, "n_anchor", "training", "tokens"]
+    equal = (runs[same] == point[same]).all(axis=1) & packed_like(runs, point)
+    return runs[equal & (runs["epochs"] == 1) & (point["epochs"] > 1)]
+
+
 def _all_flops(of: Any) -> Any:
     """Of both stages, by their token budgets: padding counts in both, or in neither."""
     return of["flops_per_token"] * of["token_budget"] + of["start_flops"]
 
 
-def _between_arms(group: pd.DataFrame, others: pd.DataFrame, against: str, loss: str) -> Floats:
+def _between_arms(group: pd.DataFrame, others: pd.DataFrame, against: str, loss: str) -> pd.Series:
+    """By seed."""
     n_runtime, of_seed = float(group["n_runtime"].iloc[0]), _by_seed(group, loss)
     same_seed = [others[others["seed"] == seed] for seed in of_seed.index]
     if against == EQUAL_RUNTIME:
@@ -167,5 +198,4 @@ def _between_arms(group: pd.DataFrame, others: pd.DataFrame, against: str, loss:
         theirs = [curve.loss_at(n_runtime) if curve else float("nan") for curve in curves]
     else:
         theirs = [float(runs[loss].mean()) for runs in same_seed]
-    values = of_seed.to_numpy(dtype=float) - np.array(theirs)
-    return values[np.isfinite(values)]
+    return (of_seed.astype(float) - theirs).dropna()

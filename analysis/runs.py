@@ -49,8 +49,14 @@ def tables_of(folder: Path) -> list[Path]:
 
 
 def one_count_a_budget(frame: pd.DataFrame) -> pd.DataFrame:
-    """Seeds of one budget see the same tokens but for padding: `tokens` becomes their mean."""
-    return frame.assign(tokens=frame.groupby("token_budget")["tokens"].transform("mean"))
+    """Seeds of one budget see the same tokens but for padding: `tokens` becomes their mean.
+
+    Adds `epochs`: how often training went over its text, to the nearest whole number.
+    """
+    tokens, distinct = frame["tokens"], frame["unique_tokens"]
+    epochs = (tokens / distinct.where(distinct > 0, tokens)).round()
+    means = frame.groupby("token_budget")["tokens"].transform("mean")
+    return frame.assign(tokens=means, epochs=epochs)
 
 
 def main_budget(runs: pd.DataFrame) -> float:

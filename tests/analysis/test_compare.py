@@ -10,14 +10,17 @@ from analysis.memory_laws import find_law
 from analysis.multiplier import dense_curve, log_interval, multipliers
 from analysis.paired import (
     EQUAL_RUNTIME,
+    FRESH,
     JOINT,
+    SINCE_FEWEST,
+    budget_differences,
     control_differences,
     paired_differences,
     setting_differences,
 )
 from analysis.runs import one_count_a_budget
 from analysis.seeds import smallest_detectable
-from tests.analysis.conftest import WORTH, make_runs, true_loss
+from tests.analysis.conftest import TOKENS, WORTH, make_runs, true_loss
 
 
 def exact(seeds: int = 3) -> pd.DataFrame:
@@ -194,3 +197,68 @@ def test_settings_of_an_arm_are_compared_with_its_first_at_equal_size() -> None:
     unfair = setting_differences(pd.concat([runs, other]), "ffn", "loss_test_prefix")
     assert not unfair["packed_alike"].any()
     assert setting_differences(runs, "ffn", "loss_test_prefix").empty
+
+
+def with_more_tokens(runs: pd.DataFrame, gain: float) -> pd.DataFrame:
+    """Beside `runs` the same at twice the tokens, where every loss falls and that of ffn by `gain`
+    more.
+    """
+    falls = 0.2 + gain * (runs["arm"] == "ffn")
+    more = runs.assign(
+        tokens=2 * runs["tokens"],
+        token_budget=2 * runs["token_budget"],
+        loss_test_prefix=runs["loss_test_prefix"] - falls,
+    )
+    return pd.concat([runs, more], ignore_index=True)
+
+
+@pytest.mark.parametrize("against", ["generic", EQUAL_RUNTIME])
+def test_what_a_memory_gains_with_more_tokens(against: str) -> None:
+    runs = with_more_tokens(exact(3), gain=0.03)
+    table = budget_differences(runs, "ffn", against, "loss_test_prefix")
+    assert len(table) == 3 and set(table["tokens"]) == {runs["tokens"].max()}
+    assert set(table["against"]) == {against + SINCE_FEWEST}
+    np.testing.assert_allclose(table["difference"], -0.03, atol=1e-12)
+    assert (table["seeds"] == 3).all() and table["packed_alike"].all()
+    assert budget_differences(exact(3), "ffn", against, "loss_test_prefix").empty
+
+
+def test_seeds_that_only_one_budget_has_are_left_out() -> None:
+    runs = with_more_tokens(exact(3), gain=0.03)
+    runs = runs[(runs["seed"] > 0) | (runs["tokens"] < runs["tokens"].max())]
+    table = budget_differences(runs, "ffn", "generic", "loss_test_prefix")
+    assert (table["seeds"] == 2).all()
+    np.testing.assert_allclose(table["difference"], -0.03, atol=1e-12)
+
+
+def test_text_that_came_again_is_compared_with_as_much_fresh_text() -> None:
+    fresh = exact(3)
+    again = fresh.assign(
+        arm=fresh["arm"] + "-again",
+        epochs=4.0,
+        loss_test_prefix=fresh["loss_test_prefix"] + 0.05 * (1 + (fresh["arm"] == "ffn")),
+    )
+    both = pd.concat([fresh, again], ignore_index=True)
+    table = compare_arms(both, ["prefix"], "test")
+    cost = table[table["against"] == FRESH].groupby("arm")["difference"].agg(["min", "max", "size"])
+    expected = pd.DataFrame(
+        {"min": [0.05, 0.1, 0.05], "max": [0.05, 0.1, 0.05], "size": [5, 3, 3]},
+        index=pd.Index(["dense-again", "ffn-again", "generic-again"], name="arm"),
+    )
+    pd.testing.assert_frame_equal(cost, expected)
+    # Dense and generic models of an arm's own text alone are what it is compared with.
+    plain = compare_arms(fresh, ["prefix"], "test").set_index(["anchor", "against"])
+    own = table[table["arm"] == "ffn"].set_index(["anchor", "against"])
+    pd.testing.assert_frame_equal(own, plain)
+    repeated = table[(table["arm"] == "ffn-again") & (table["against"] == EQUAL_RUNTIME)]
+    alone = plain.xs(EQUAL_RUNTIME, level="against")["difference"]
+    np.testing.assert_allclose(repeated["difference"], alone + 0.05, atol=1e-12)
+
+
+def test_epochs_are_counted_over_distinct_tokens() -> None:
+    frame = make_runs(1, noise=0.0)
+    frame = frame[frame["status"] == "done"].assign(unique_tokens=TOKENS // 4)
+    frame.loc[frame["arm"] == "ffn", "unique_tokens"] = TOKENS
+    runs = one_count_a_budget(frame)
+    assert set(runs.loc[runs["arm"] == "ffn", "epochs"]) == {1.0}
+    assert set(runs.loc[runs["arm"] != "ffn", "epochs"]) == {4.0}
