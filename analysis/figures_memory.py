@@ -24,7 +24,12 @@ from analysis.runs import near
 from analysis.style import Plot, canvas, count, look
 
 BUCKETS = ("0", "1", "2-3", "4-7", "8-15", "16-63", "64+")
-CLOSE_STEPS = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
+# Labels in a decade of a logarithmic axis whose ends lie no further apart than a ratio.
+STEPS = (
+    (2.5, (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)),
+    (10.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)),
+    (np.inf, (1.0, 2.0, 5.0)),
+)
 GAIN = "gain over dense (nats/token)"
 GAIN_SHOWN = (
     "Loss of the dense run of the same layers x width, tokens and seed, minus that with memory."
@@ -71,10 +76,10 @@ def _points(table: pd.DataFrame) -> list[str]:
 
 
 def _plain_log(axis: Axes) -> None:
-    """A logarithmic x axis about 1, labelled 0.8, 1, 1.2."""
+    """A logarithmic x axis about 1, labelled in plain numbers."""
     axis.set_xscale("log")
     low, high = axis.get_xlim()
-    steps = CLOSE_STEPS if high < 2.5 * low else (1.0, 2.0, 3.0, 5.0)
+    steps = next(own for ratio, own in STEPS if high < ratio * low)
     axis.xaxis.set_major_locator(LogLocator(subs=steps))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
