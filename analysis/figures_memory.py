@@ -1,4 +1,4 @@
-"""Figures of what memory is worth: multipliers, sizes, placement, type, tokens, facts."""
+"""Figures of what memory is worth: multipliers, facts by frequency, blocking."""
 
 from typing import Any
 
@@ -8,19 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.drawing import (
-    SEEDS_SHOWN,
-    categories,
-    label,
-    log_axis,
-    ordered_arms,
-    seeds_and_means,
-    zero,
-)
+from analysis.drawing import SEEDS_SHOWN, categories, label, ordered_arms, seeds_and_means
 from analysis.facts import ANSWER_LOSS, by_route, with_losses
 from analysis.figures import KEY_WORDS
 from analysis.multiplier import MEASURES
-from analysis.runs import near
 from analysis.style import Plot, canvas, count, look
 
 BUCKETS = ("0", "1", "2-3", "4-7", "8-15", "16-63", "64+")
@@ -29,10 +20,6 @@ STEPS = (
     (2.5, (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)),
     (10.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)),
     (np.inf, (1.0, 2.0, 5.0)),
-)
-GAIN = "gain over dense (nats/token)"
-GAIN_SHOWN = (
-    "Loss of the dense run of the same layers x width, tokens and seed, minus that with memory."
 )
 ORACLE_SHOWN = (
     "Mean over facts and over the anchors that hold memory. The oracle path is an upper bound, "
@@ -103,77 +90,6 @@ def _interval_points(axis: Axes, table: pd.DataFrame, words: str, index: int) ->
             label=None if named else words,
         )  # fmt: skip
         named = True
-
-
-def gain_against(runs: pd.DataFrame, split: str, column: str, words: str, name: str) -> Plot:
-    """Gain over dense against a size column, a panel an anchor.
-
-    Anchors at which no arm varies the size are left out, unless there are no others: then all
-    stand in one panel.
-    """
-    data, arms = gains(runs, split), ordered_arms(runs)
-    data = data[data[column] > 0]
-    varied = data.groupby(["anchor", "arm"])[column].nunique().groupby("anchor").max() > 1
-    panels = [(f"anchor {a}", data[data["anchor"] == a]) for a in varied.index[varied]]
-    panels = panels or [("all anchors", data)]
-    with canvas(len(panels), width=5.0, height=3.8, columns=2) as (figure, axes):
-        for axis, (title, here) in zip(axes, panels, strict=True):
-            for arm, own in here.groupby("arm", sort=True):
-                line = bool(varied.any()) and own[column].nunique() > 1
-                index = arms.index(str(arm))
-                seeds_and_means(axis, own, column, "gain", str(arm), index, line)
-            zero(axis)
-            log_axis(axis)
-            label(axis, words, GAIN, title)
-    caption = f"{GAIN_SHOWN} {SEEDS_SHOWN} Prefix key."
-    return Plot(name, f"Gain against {words}", caption, figure, data.reset_index(drop=True))
-
-
-def gains(runs: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Runs with memory, each with `gain` over the dense run of as many layers of that width, tokens
-    and seed; its FFN is wider where the memory is cut out of the anchor.
-    """
-    loss = f"loss_{split}_prefix"
-    pair = ["anchor", "tokens", "seed"]
-    dense = runs[runs["memory_type"] == "none"].groupby(pair)[loss].mean().rename("dense")
-    joined = runs[runs["memory_type"] != "none"].merge(dense.reset_index(), on=pair)
-    keep = ["run_id", "arm", "memory_type", "placement", *pair, "n_fetched", "n_bank"]
-    keep += ["tokens_per_block_parameter"]
-    return joined.assign(gain=joined["dense"] - joined[loss])[[*keep, "gain"]]
-
-
-def gain_by(runs: pd.DataFrame, split: str, column: str, words: str, name: str) -> Plot:
-    """Gain over dense by a category: placement, memory type."""
-    data = gains(comparable(runs, column), split)
-    names = sorted(data[column].unique())
-    with canvas(width=5.4, height=3.6) as (figure, (axis,)):
-        for i, (anchor, own) in enumerate(data.groupby("anchor", sort=True)):
-            place = [names.index(value) + 0.12 * i for value in own[column]]
-            seeds_and_means(axis, own.assign(place=place), "place", "gain", str(anchor), i)
-        zero(axis)
-        categories(axis, names)
-        label(axis, words, GAIN)
-    caption = f"{GAIN_SHOWN} {SEEDS_SHOWN} Prefix key, at equal anchor and tokens."
-    return Plot(name, f"Gain by {words}", caption, figure, data.reset_index(drop=True))
-
-
-def comparable(runs: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Dense runs, and those with memory that vary `column` at equal anchor, tokens and M (to 10 %).
-
-    Of routed memories, only those with the commonest bank per fetched parameter, on a tree of
-    meaning.
-    """
-    dense = runs["memory_type"] == "none"
-    memory = runs[~dense & (runs["embedder"] != "random") & (runs[column] != "")]
-    blocks, routed = (
-        near(memory["n_bank"] / memory["n_fetched"], 1.1),
-        memory["memory_type"] != "generic",
-    )
-    memory = memory[~routed | blocks.isin(blocks[routed].mode().head(1))]
-    other = "memory_type" if column == "placement" else "placement"
-    alike = memory.assign(size=near(memory["n_fetched"], 1.1))
-    several = alike.groupby(["anchor", "tokens", "size", other])[column].transform("nunique") > 1
-    return pd.concat([runs[dense], memory[several]])
 
 
 def recall_by_frequency(runs: pd.DataFrame, probes: pd.DataFrame) -> Plot:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis import figures, figures_law, figures_memory, figures_routing
+from analysis import figures, figures_gain, figures_law, figures_memory, figures_routing
 from analysis.comparisons import Worth
 from analysis.figures import Fits
 from analysis.memory_law import MemoryLaw
@@ -56,11 +56,11 @@ def _of_memory(runs: pd.DataFrame, worth: Worth, split: str) -> list[Plot]:
     at_budget, trained = runs[runs["tokens"] == tokens], "tokens_per_block_parameter"
     for column, words, name in SIZES:
         shown = runs if column == trained else at_budget
-        if (figures_memory.gains(shown, split)[column] > 0).any():
-            plots.append(figures_memory.gain_against(shown, split, column, words, name))
+        if (figures_gain.gains(shown, split)[column] > 0).any():
+            plots.append(figures_gain.gain_against(shown, split, column, words, name))
     for column, words, name in KINDS:
-        if len(figures_memory.gains(figures_memory.comparable(runs, column), split)):
-            plots.append(figures_memory.gain_by(runs, split, column, words, name))
+        if len(figures_gain.gains(figures_gain.comparable(runs, column), split)):
+            plots.append(figures_gain.gain_by(runs, split, column, words, name))
     routed = figures_routing.routing_differences(at_budget, split)
     if routed["agreement"].nunique() > 1:
         plots.append(figures_routing.difference_by_agreement(routed))
