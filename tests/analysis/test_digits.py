@@ -17,6 +17,8 @@ from analysis.vectors import dot, dot3, two_dots
         (2659008.4, 2659010.0),
         (12345678901234.0, 12345700000000.0),
         (np.inf, np.inf),
+        (5.30065123e-12, 5.30065e-12),
+        (-2.220446049250313e-16, 0.0),
     ],
 )
 def test_six_digits_and_whole_counts(value: float, kept: float) -> None:
