@@ -34,8 +34,9 @@ def multiplier_tables(runs: pd.DataFrame, fits: Fits, keys: Sequence[str], split
 
 def compare_arms(runs: pd.DataFrame, keys: Sequence[str], split: str) -> pd.DataFrame:
     """Every routed arm against each generic arm, each arm on a random tree, dense, ffn if it is of
-    another type, itself trained jointly, and itself in another setting; the first and the last of
-    these with more tokens; and any arm whose text came again against fresh text.
+    another type, itself trained jointly, and itself in another setting; what it gains over generic
+    and dense against what it gains at the fewest tokens; and any arm whose text came again against
+    fresh text.
 
     Columns of `paired_differences`, and `key`; only points of equal size are compared.
     """

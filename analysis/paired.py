@@ -3,7 +3,7 @@ within a run between keys.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -41,13 +41,9 @@ def paired_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) ->
     80 % power), from the seeds' spread pooled over the sizes; NaN where nothing was repeated.
     """
     runs = runs[runs[loss].notna()]
-    points, alike = [], []
-    for point, group in runs[runs["arm"] == arm].groupby(POINT, sort=True):
-        others = _others(runs, group.iloc[0], against)
-        if len(values := _between_arms(group, others, against, loss)):
-            points.append((point, values.to_numpy()))
-            alike.append(bool(packed_like(others, group.iloc[0]).all()))
-    return _table(points, against).assign(packed_alike=alike)
+    found = list(_compared(runs, runs[runs["arm"] == arm], against, loss))
+    table = _table([(point, values.to_numpy()) for point, values, _ in found], against)
+    return table.assign(packed_alike=[packed for *_, packed in found])
 
 
 def budget_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) -> pd.DataFrame:
@@ -58,15 +54,24 @@ def budget_differences(runs: pd.DataFrame, arm: str, against: str, loss: str) ->
     runs = runs[runs[loss].notna()]
     settings = [name for name in POINT if name != "tokens"]
     for _, own in runs[runs["arm"] == arm].groupby(settings, sort=True):
-        first: pd.Series | None = None
-        for point, group in own.groupby(POINT, sort=True):
-            others = _others(runs, group.iloc[0], against)
-            values = _between_arms(group, others, against, loss)
-            if first is not None and len(change := (values - first).dropna()):
+        found = list(_compared(runs, own, against, loss))
+        for point, values, packed in found[1:]:
+            _, fewest, packed_too = found[0]
+            if len(change := (values - fewest).dropna()):
                 points.append((point, change.to_numpy()))
-                alike.append(bool(packed_like(others, group.iloc[0]).all()))
-            first = values if first is None and len(values) else first
+                alike.append(packed and packed_too)
     return _table(points, against + SINCE_FEWEST).assign(packed_alike=alike)
+
+
+def _compared(
+    runs: pd.DataFrame, own: pd.DataFrame, against: str, loss: str
+) -> Iterator[tuple[Any, pd.Series, bool]]:
+    """Each point of `own` that has something to be compared with, its differences by seed, and
+    whether one tree packed the text of both."""
+    for point, group in own.groupby(POINT, sort=True):
+        others = _others(runs, group.iloc[0], against)
+        if len(values := _between_arms(group, others, against, loss)):
+            yield point, values, bool(packed_like(others, group.iloc[0]).all())
 
 
 def setting_differences(runs: pd.DataFrame, arm: str, loss: str) -> pd.DataFrame:
