@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.claims import Verdict, judge, load_claims
 from analysis.comparisons import random_arms
+from analysis.digits import written
 from analysis.report import environment, rows, tables, write_report
 from analysis.runs import tables_of
 from analysis.study import KEYS, Study, analyse
@@ -50,15 +51,18 @@ def render(folder: Path, studies: dict[str, Study], command: str) -> str:
 def verdicts(folder: Path, studies: dict[str, Study]) -> list[Verdict]:
     """Of the claims in FOLDER/claims.yaml, at each grid's main budget; none without the file."""
     path = folder / CLAIMS
-    at_main = {
-        grid: {name: study.at_main_budget(table) for name, table in _judged(study)}
-        for grid, study in studies.items()
-    }
+    at_main = {grid: _judged(study) for grid, study in studies.items()}
     return [judge(c, at_main.get(c.grid)) for c in load_claims(path)] if path.is_file() else []
 
 
-def _judged(study: Study) -> list[tuple[str, pd.DataFrame]]:
-    return [(name, table) for name, table in tables(study).items() if "tokens" in table]
+def _judged(study: Study) -> dict[str, pd.DataFrame]:
+    """Rows of tables by name, as they are written."""
+    found = {
+        name: study.at_main_budget(table)
+        for name, table in tables(study).items()
+        if "tokens" in table
+    }
+    return {name: written(table) for name, table in found.items()}
 
 
 def _summary(study: Study) -> dict[str, Any]:

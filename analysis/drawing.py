@@ -1,5 +1,6 @@
 """What figures are drawn with: runs and their means, lines with bands, axes with words."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ SEEDS_SHOWN = (
     "Hollow points are runs, one a seed; full ones are means, with a 95 % interval from three "
     "seeds on."
 )
+# In what rows of one name can differ, and how a name says so.
+SIZES: dict[str, Callable[[Any], str]] = {
+    "n_fetched": lambda value: f"M {count(value)}",
+    "n_bank": lambda value: f"W {count(value)}",
+    "placement": str,
+    "tokens": lambda value: f"D {count(value)}",
+}
 BAND_SHOWN = "Bands hold 95 % of the bootstrap fits; a fit with a warning status is pale."
 
 
@@ -25,6 +33,14 @@ def ordered_arms(runs: pd.DataFrame) -> list[str]:
     rank = {"none": 0, "generic": 1}
     kinds = runs.groupby("arm")["memory_type"].first()
     return sorted(kinds.index, key=lambda arm: (rank.get(kinds[arm], 2), arm))
+
+
+def told_apart(names: pd.Series, table: pd.DataFrame) -> pd.Series:
+    """Names of rows, with the sizes in which rows of one name differ."""
+    for column, said in SIZES.items():
+        varied = table[column].groupby(names).transform("nunique") > 1
+        names = names.where(~varied, names + ", " + table[column].map(said))
+    return names
 
 
 def seeds_and_means(

@@ -8,11 +8,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.drawing import SEEDS_SHOWN, categories, label, ordered_arms, seeds_and_means
+from analysis.drawing import (
+    SEEDS_SHOWN,
+    categories,
+    label,
+    ordered_arms,
+    seeds_and_means,
+    told_apart,
+)
 from analysis.facts import ANSWER_LOSS, by_route, with_losses
 from analysis.figures import KEY_WORDS
 from analysis.multiplier import MEASURES
-from analysis.style import Plot, canvas, count, look
+from analysis.style import Plot, canvas, look
 
 BUCKETS = ("0", "1", "2-3", "4-7", "8-15", "16-63", "64+")
 # Labels in a decade of a logarithmic axis whose ends lie no further apart than a ratio.
@@ -39,7 +46,8 @@ def multiplier_by_arm(tables: dict[tuple[str, str], pd.DataFrame]) -> Plot:
                 _interval_points(axis, table, KEY_WORDS[key], key_index)
                 rows.append(table.assign(key=key, measure=measure))
             axis.axvline(1.0, color="#777777", lw=0.8)
-            axis.set_yticks(np.arange(len(table)), _points(table) if axis is axes[0] else [])
+            names = told_apart(table["arm"] + " " + table["anchor"], table)
+            axis.set_yticks(np.arange(len(table)), list(names) if axis is axes[0] else [])
             axis.set_ylim(len(table) - 0.3, -0.7)
             _plain_log(axis)
             label(axis, f"in {MEASURES[measure]}", legend=axis is axes[0])
@@ -50,16 +58,6 @@ def multiplier_by_arm(tables: dict[tuple[str, str], pd.DataFrame]) -> Plot:
     )
     data = pd.concat(rows, ignore_index=True)
     return Plot("multiplier_by_arm", "Dense-equivalent multiplier", caption, figure, data)
-
-
-def _points(table: pd.DataFrame) -> list[str]:
-    """A name a row; sizes only where arm and anchor leave two rows alike."""
-    names = table["arm"] + " " + table["anchor"]
-    for column, letter in (("n_fetched", "M"), ("n_bank", "W"), ("placement", "")):
-        if names.duplicated().any():
-            sizes = [v if letter == "" else f"{letter} {count(v)}" for v in table[column]]
-            names = names.where(~names.duplicated(keep=False), names + ", " + pd.Series(sizes))
-    return list(names)
 
 
 def _plain_log(axis: Axes) -> None:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from analysis.comparisons import random_arms
 from analysis.digits import written
+from analysis.drawing import told_apart
 from analysis.multiplier import MEASURES
 from analysis.result import FitResult
 from analysis.seeds import POINT
@@ -31,13 +32,13 @@ def write_report(study: Study, results: Path, commands: list[str]) -> Path:
     for (key, arm), fitted in study.fits.items():
         fitted.result.write(folder / "fits" / f"{arm}_{key}.json")
     for name, table in tables(study).items():
-        write_csv(table, folder / f"{name}.csv")
+        write_csv(written(table), folder / f"{name}.csv")
     write_text(folder / "report.html", render(study, commands))
     return folder / "report.html"
 
 
 def tables(study: Study) -> dict[str, pd.DataFrame]:
-    """What is kept as CSV beside the page, as it is written, by name, without the empty ones."""
+    """What is kept as CSV beside the page, by name, without the empty ones."""
     worth = [
         table.assign(key=key, measure=measure)
         for (key, measure), table in study.multipliers.items()
@@ -52,7 +53,7 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
         "minima": study.optima.minima,
     }
     found["multipliers"] = pd.concat(worth, ignore_index=True) if worth else pd.DataFrame()
-    return {name: written(table) for name, table in found.items() if len(table)}
+    return {name: table for name, table in found.items() if len(table)}
 
 
 def render(study: Study, commands: list[str]) -> str:
@@ -85,13 +86,21 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    made.filters.update(number=number, interval=interval, count=count, layers=layers)
+    made.filters.update(number=number, interval=interval, count=count, layers=layers, named=named)
     return made
 
 
 def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """What the template loops over."""
     return [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
+
+
+def named(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with `point`: anchor, layers with memory, and the sizes in which rows alike differ."""
+    if table.empty:
+        return []
+    places = [row["anchor"] + layers(row) for row in rows(table)]
+    return rows(table.assign(point=told_apart(pd.Series(places, index=table.index), table)))
 
 
 def _worth(study: Study) -> dict[str, list[dict[str, Any]]]:

@@ -15,7 +15,7 @@ from analysis.intervals import Fitted, fit_with_intervals
 from analysis.memory_law import MemoryLaw, choose_memory_law
 from analysis.memory_laws import find_law
 from analysis.optima import Optima, find_optima
-from analysis.paired import control_differences
+from analysis.paired import SINCE_FEWEST, control_differences
 from analysis.plots import draw
 from analysis.profile import Profile, profiles_of
 from analysis.runs import (
@@ -55,13 +55,16 @@ class Study:
     plots: list[Plot]
 
     def at_main_budget(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Rows of the main budget, and all rows of arms that have another one in their place, as
-        those whose anchor was trained first.
+        """Rows of the main budget, all rows of arms that have another one in their place, as those
+        whose anchor was trained first, and what compares budgets.
         """
         if table.empty:
             return table
         here = table["tokens"] == self.tokens
-        return table[here | ~table["arm"].isin(table.loc[here, "arm"])]
+        shown = here | ~table["arm"].isin(table.loc[here, "arm"])
+        if "against" in table:
+            shown |= table["against"].str.endswith(SINCE_FEWEST)
+        return table[shown]
 
 
 def analyse(results: Path, grid: str) -> Study:

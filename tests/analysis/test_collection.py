@@ -1,5 +1,6 @@
 """A folder of grids gets a page over all, and published findings are judged by our intervals."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,14 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.claims import Claim, judge, load_claims
-from analysis.collection import members
+from analysis.collection import members, verdicts
+from analysis.paired import SINCE_FEWEST
+from analysis.report import named
 from analysis.runs import load_runs
-from analysis.study import Study
+from analysis.study import Study, analyse
 from core.errors import InputError
+from core.record import read_runs, write_runs
+from tests.analysis.make_grid import FOLDER
 
 BETTER = Claim("memory helps", "yes", "quick", "differences", {"arm": "ffn"}, "below", 0.0)
 ROW = {"arm": "ffn", "anchor": "4x32", "seeds": 5, "interval": "95 %, paired over 5 seeds"}
@@ -119,3 +124,44 @@ def test_an_arm_without_runs_of_the_main_budget_is_shown_at_its_own() -> None:
     table = pd.DataFrame({"arm": ["ffn", "ffn", "ffn-warm"], "tokens": [10.0, 20.0, 5.0]})
     shown = Study.at_main_budget(cast(Study, SimpleNamespace(tokens=10.0)), table)
     assert shown["tokens"].tolist() == [10.0, 5.0]
+
+
+def test_what_compares_budgets_is_shown_at_all_of_them() -> None:
+    table = pd.DataFrame({"arm": "ffn", "tokens": [10.0, 20.0], "against": "generic"})
+    both = pd.concat([table, table.assign(against="generic" + SINCE_FEWEST)], ignore_index=True)
+    shown = Study.at_main_budget(cast(Study, SimpleNamespace(tokens=10.0)), both)
+    assert shown["tokens"].tolist() == [10.0, 10.0, 20.0]
+
+
+def test_claims_are_judged_at_the_main_budget(tmp_path: Path) -> None:
+    """Whose mean count of tokens is no whole number and has more digits than a table shows."""
+    shutil.copytree(FOLDER, tmp_path / "grid")
+    path = tmp_path / "grid" / "runs.csv"
+    runs = read_runs(path)
+    runs["tokens"] = runs["token_budget"] - 7 * runs["seed"] ** 2  # padding
+    write_runs(runs, path)
+    text = (
+        "- {finding: helps, published: so, grid: grid, table: multipliers, below: 9, rows: %s}"
+    )
+    rows = "{arm: ffn, key: prefix, measure: n_runtime}"
+    (tmp_path / "claims.yaml").write_text(text % rows)
+    study = analyse(tmp_path, "grid")
+    assert study.tokens != round(study.tokens)
+    (verdict,) = verdicts(tmp_path, {"grid": study})
+    assert verdict.ours["tokens"].nunique() == 1
+    assert len(verdict.ours) == verdict.ours["anchor"].nunique() == 4
+
+
+def test_rows_alike_are_named_by_the_sizes_in_which_they_differ() -> None:
+    table = pd.DataFrame(
+        {
+            "anchor": ["4x32", "4x32", "4x32", "4x48"],
+            "placement": ["0-1-2-3", "0-1-2-3", "3", "0-1-2-3"],
+            "n_fetched": 5_376,
+            "n_bank": [39_936, 39_936, 39_936, 64_512],
+            "tokens": [365_000.0, 1_460_000.0, 365_000.0, 365_000.0],
+        }
+    )
+    points = [row["point"] for row in named(table)]
+    assert points == ["4x32, D 365k", "4x32, D 1.46M", "4x32 in layers 3", "4x48"]
+    assert named(table.head(0)) == []
