@@ -140,9 +140,7 @@ def test_claims_are_judged_at_the_main_budget(tmp_path: Path) -> None:
     runs = read_runs(path)
     runs["tokens"] = runs["token_budget"] - 7 * runs["seed"] ** 2  # padding
     write_runs(runs, path)
-    text = (
-        "- {finding: helps, published: so, grid: grid, table: multipliers, below: 9, rows: %s}"
-    )
+    text = "- {finding: helps, published: so, grid: grid, table: multipliers, below: 9, rows: %s}"
     rows = "{arm: ffn, key: prefix, measure: n_runtime}"
     (tmp_path / "claims.yaml").write_text(text % rows)
     study = analyse(tmp_path, "grid")
