@@ -8,12 +8,14 @@ tree (paths by the hash of a document's id), whose bank learns the text but no t
 chosen on another split of the text (`--tune`: rates.csv), seeds are paired between arms.
 
 losses.csv: a row a run, source of the text and key, in nats per token of the model's tokenizer on
-second parts of windows; `off` is the model as it was, lowest where it knows the text by heart.
-differences.csv: minus `off`, and words minus random, with intervals over paired seeds. What is
-finished in RESULTS is not trained again.
+second parts of windows; tree `none` is the model as it was, lowest where it knows the text by
+heart. differences.csv: each tree minus `none`, and words minus random, with intervals over paired
+seeds. A run is written as it ends, and what a table holds is not trained again.
 """
 
 import argparse
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from core.corpus.sources import describe_sources
 from core.posthoc.model import PostHocModel
 from core.posthoc.run import (
     BANK,
+    OFF,
     PostHocConfig,
     open_posthoc,
     posthoc_id,
@@ -42,8 +45,8 @@ TREES: dict[str, dict[str, object]] = {
 RATES = (1e-3, 4e-3, 1.6e-2)
 TUNING_SPLIT, SPLIT = 0, 1  # data.split_seed
 WINDOWS = 64  # scored of each source
-ALL = "all"
-KEYS = ("prefix", "document", "off")
+ALL, NONE = "all", "none"
+KEYS = ("prefix", "document")
 
 
 def main() -> None:
@@ -51,20 +54,20 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="a folder")
     parser.add_argument("--tune", action="store_true", help="choose the rates, on the other split")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     given = parser.parse_args()
     runtime = Runtime(results=given.results)
+    rates, losses = given.out / "rates.csv", given.out / "losses.csv"
     if given.tune:
-        runs = [score(t, r, 0, TUNING_SPLIT, runtime) for t in TREES for r in RATES]
-        write_csv(pd.concat(runs, ignore_index=True), given.out / "rates.csv")
+        for tree, rate in product(TREES, RATES):
+            score_once(rates, configure(tree, rate, 0, TUNING_SPLIT), tree, KEYS[:1], runtime)
         return
-    best = best_rates(pd.read_csv(given.out / "rates.csv"))
-    runs = [score(t, best[t], s, SPLIT, runtime) for s in given.seeds for t in TREES]
-    losses = pd.concat(runs, ignore_index=True)
-    write_csv(losses, given.out / "losses.csv")
-    table = differences(losses)
-    write_csv(table, given.out / "differences.csv")
-    print(table.to_string(index=False, float_format="%.4f"))
+    best = best_rates(pd.read_csv(rates))
+    for seed, tree in product(given.seeds, TREES):
+        config = configure(tree, best[tree], seed, SPLIT)
+        score_once(losses, config, NONE, (OFF,), runtime)
+        score_once(losses, config, tree, KEYS, runtime)
+        write_csv(differences(pd.read_csv(losses)), given.out / "differences.csv")
 
 
 def best_rates(losses: pd.DataFrame) -> dict[str, float]:
@@ -73,9 +76,24 @@ def best_rates(losses: pd.DataFrame) -> dict[str, float]:
     return {str(tree): float(t.loc[t["loss"].idxmin(), "lr"]) for tree, t in own.groupby("tree")}
 
 
-def score(tree: str, lr: float, seed: int, split_seed: int, runtime: Runtime) -> pd.DataFrame:
-    """A row a source and key; trained first where it is not finished."""
-    config = configure(tree, lr, seed, split_seed)
+def score_once(
+    table: Path, config: PostHocConfig, tree: str, keys: Sequence[str], runtime: Runtime
+) -> None:
+    """Add a row a source and key to `table`, but where it has them; train first what must be."""
+    run_id = posthoc_id(config, runtime.cache) if tree != NONE else NONE
+    known = pd.read_csv(table) if table.exists() else pd.DataFrame({"run_id": []})
+    if (known["run_id"] == run_id).any():
+        return
+    rows = score(config, keys, runtime)
+    seed = config.seed if tree != NONE else None
+    given = rows.assign(run_id=run_id, tree=tree, lr=config.train.lr, seed=seed)
+    own = given.assign(torch=torch.__version__)
+    write_csv(pd.concat([known, own], ignore_index=True) if len(known) else own, table)
+    print(own[own["source"] == ALL].to_string(index=False, header=False), flush=True)
+
+
+def score(config: PostHocConfig, keys: Sequence[str], runtime: Runtime) -> pd.DataFrame:
+    """Losses by source and key, and their mean over sources."""
     folder = runtime.results / "runs" / posthoc_id(config, runtime.cache)
     if not (folder / BANK).exists():
         train_posthoc(config, runtime, folder, lambda *_: None)
@@ -86,15 +104,11 @@ def score(tree: str, lr: float, seed: int, split_seed: int, runtime: Runtime) ->
     rows = []
     for number, source in enumerate(describe_sources(config.data.corpus)):
         there = rng.permutation(np.flatnonzero(split.source == number))[:WINDOWS]
-        losses = posthoc_losses(subject.model, config, runtime, split, subject.router, there)
-        rows += [(source["name"], len(there), key, losses[f"loss_test_{key}"]) for key in KEYS]
+        losses = posthoc_losses(subject.model, config, runtime, split, subject.router, there, keys)
+        rows += [(source["name"], len(there), key, losses[f"loss_test_{key}"]) for key in keys]
     table = pd.DataFrame(rows, columns=["source", "windows", "key", "loss"])
     mean = table.groupby("key", as_index=False, sort=False).agg({"windows": "sum", "loss": "mean"})
-    table = pd.concat([table, mean.assign(source=ALL)], ignore_index=True)
-    print(
-        f"{tree} {lr:g} seed {seed}: {mean.set_index('key')['loss'].round(4).to_dict()}", flush=True
-    )
-    return table.assign(run_id=folder.name, tree=tree, lr=lr, seed=seed, torch=torch.__version__)
+    return pd.concat([table, mean.assign(source=ALL)], ignore_index=True)
 
 
 def configure(tree: str, lr: float, seed: int, split_seed: int) -> PostHocConfig:
@@ -113,15 +127,18 @@ def configure(tree: str, lr: float, seed: int, split_seed: int) -> PostHocConfig
 
 def differences(losses: pd.DataFrame) -> pd.DataFrame:
     """Each tree minus the model as it was, and words minus random, by source and key."""
-    wide = losses.pivot_table(index=["source", "seed"], columns=["tree", "key"], values="loss")
-    pairs = [(tree, key, tree, "off") for tree in TREES for key in ("prefix", "document")]
-    pairs += [("words", key, "random", key) for key in ("prefix", "document")]
+    none = losses[losses["tree"] == NONE].set_index("source")["loss"]
+    trained = losses[losses["tree"] != NONE]
+    wide = trained.pivot_table(index=["source", "seed"], columns=["tree", "key"], values="loss")
+    there = [(tree, key) for tree in TREES for key in KEYS if (tree, key) in wide]
+    pairs = [(t, NONE, k, wide[t, k].sub(none, level="source")) for t, k in there]
+    if len(there) == len(TREES) * len(KEYS):
+        pairs += [("words", "random", k, wide["words", k] - wide["random", k]) for k in KEYS]
     rows = []
-    for tree, key, other, other_key in pairs:
-        by_source = (wide[tree, key] - wide[other, other_key]).groupby("source", sort=False)
+    for tree, against, key, change in pairs:
+        by_source = change.dropna().groupby("source", sort=False)
         values = {str(source): own.to_numpy(dtype=float) for source, own in by_source}
         spread, free = pooled(list(values.values()))
-        against = "off" if other_key == "off" else other
         rows += [
             (tree, against, key, source, float(own.mean()), *t_summary(own), len(own))
             + (smallest_detectable(spread, len(own), free),)

@@ -1,6 +1,7 @@
 """One post-hoc run: the bank of a frozen pretrained model, trained, scored, saved, loaded back."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,8 @@ from core.subject import Subject
 from core.writing import write_text
 
 BANK = "bank.safetensors"
+OFF = "off"  # the model as it was
+KEYS = ("prefix", "document", OFF)
 SAMPLE_SEED = 0  # the scored windows are the same for every run
 
 
@@ -100,20 +103,19 @@ def posthoc_losses(
     split: SplitWindows,
     router: Router,
     chosen: NDArray[np.int64],
+    keys: Sequence[str] = KEYS,
 ) -> dict[str, float]:
     """`loss_test_KEY` of the `chosen` windows of a split, as `train_posthoc` returns them."""
     codec = open_codec(_folder(config, runtime.cache), config.data.seq_len)
     documents, prefixes = (_texts(split, chosen, part) for part in (None, config.tree.prefix))
     first_n = np.array([len(codec.lead) + len(codec.encode(text)) for text in prefixes])
-    prefix, document = (
-        TextRows.encode(codec, documents, router.route(keys))
-        for keys in (window_keys(split, config.tree, k, chosen) for k in (config.tree.prefix, None))
-    )
-    return {
-        "loss_test_prefix": mean_loss(model, prefix, True, first_n),
-        "loss_test_document": mean_loss(model, document, True, first_n),
-        "loss_test_off": mean_loss(model, document, False, first_n),
-    }
+    losses = {}
+    for key in keys:
+        read = config.tree.prefix if key == "prefix" else None
+        path_nl = router.route(window_keys(split, config.tree, read, chosen))
+        rows = TextRows.encode(codec, documents, path_nl)
+        losses[f"loss_test_{key}"] = mean_loss(model, rows, key != OFF, first_n)
+    return losses
 
 
 def open_posthoc(folder: Path, runtime: Runtime) -> Subject:
