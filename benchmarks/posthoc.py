@@ -72,8 +72,8 @@ def main() -> None:
 
 def best_rates(losses: pd.DataFrame) -> dict[str, float]:
     """Of each tree, by the loss under the prefix key over all sources."""
-    own = losses[(losses["source"] == ALL) & (losses["key"] == "prefix")]
-    return {str(tree): float(t.loc[t["loss"].idxmin(), "lr"]) for tree, t in own.groupby("tree")}
+    own = losses[(losses["source"] == ALL) & (losses["key"] == "prefix")].sort_values("loss")
+    return {str(tree): float(rates.iloc[0]) for tree, rates in own.groupby("tree")["lr"]}
 
 
 def score_once(
