@@ -43,14 +43,14 @@ def routing_differences(runs: pd.DataFrame, split: str) -> pd.DataFrame:
 
 def difference_by_agreement(data: pd.DataFrame) -> Plot:
     """Of `routing_differences`, against agreement; a random tree as a line, for it has none."""
-    series = data.sort_values("n_anchor", kind="stable").groupby(
-        ["memory_type", "anchor"], sort=False
-    )
+    by = ["memory_type", "anchor", *_training_keys(data)]
+    series = data.sort_values("n_anchor", kind="stable").groupby(by, sort=False)
     apart = APART * float(np.ptp(data["agreement"].dropna()))
     with canvas(width=6.4, height=5.0) as (figure, (axis,)):
-        for i, ((kind, anchor), own) in enumerate(series):
+        for i, ((kind, anchor, *training_key), own) in enumerate(series):
             routed = own["agreement"].notna()
-            _points(axis, own[routed], i * apart, f"{kind} {anchor}", i)
+            words = ", ".join([f"{kind} {anchor}", *(f"trained by {key}" for key in training_key)])
+            _points(axis, own[routed], i * apart, words, i)
             _lines(axis, own[~routed], f"{kind} {anchor}, random tree", i)
         zero(axis)
         _name_trees(axis, data[data["agreement"].notna()])
@@ -81,10 +81,17 @@ def _lines(axis: Axes, own: pd.DataFrame, words: str, index: int) -> None:
         axis.axhspan(low, high, color=style["color"], alpha=0.1, lw=0)
 
 
+def _training_keys(data: pd.DataFrame) -> list[str]:
+    """Its column, where trees have more than one: their points share a place and are series."""
+    routed = data[data["agreement"].notna()]
+    return ["training_key"] if routed["training_key"].nunique() > 1 else []
+
+
 def _name_trees(axis: Axes, data: pd.DataFrame) -> None:
-    """Embedder and training key above the points; the tree's branching where it is not one."""
-    trees = data.drop_duplicates(PACKING)
-    names = trees["embedder"] + ", " + trees["training_key"]
+    """Embedder above the points; training key or branching too, where that tells what they are."""
+    series = _training_keys(data)
+    trees = data.drop_duplicates([n for n in (*PACKING, "agreement") if n not in series])
+    names = trees["embedder"] if series else trees["embedder"] + ", " + trees["training_key"]
     if trees["branching"].nunique() > 1:
         names += ", " + trees["branching"]
     above = axis.secondary_xaxis("top")

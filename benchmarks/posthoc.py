@@ -29,7 +29,6 @@ from core.corpus.sources import describe_sources
 from core.posthoc.model import PostHocModel
 from core.posthoc.run import (
     BANK,
-    OFF,
     PostHocConfig,
     open_posthoc,
     posthoc_id,
@@ -65,7 +64,7 @@ def main() -> None:
     best = best_rates(pd.read_csv(rates))
     for seed, tree in product(given.seeds, TREES):
         config = configure(tree, best[tree], seed, SPLIT)
-        score_once(losses, config, NONE, (OFF,), runtime)
+        score_once(losses, config, NONE, ("off",), runtime)
         score_once(losses, config, tree, KEYS, runtime)
         write_csv(differences(pd.read_csv(losses)), given.out / "differences.csv")
 
@@ -86,8 +85,8 @@ def score_once(
         return
     rows = score(config, keys, runtime)
     seed = config.seed if tree != NONE else None
-    given = rows.assign(run_id=run_id, tree=tree, lr=config.train.lr, seed=seed)
-    own = given.assign(torch=torch.__version__)
+    own = rows.assign(run_id=run_id, tree=tree, lr=config.train.lr, seed=seed)
+    own["torch"] = torch.__version__
     write_csv(pd.concat([known, own], ignore_index=True) if len(known) else own, table)
     print(own[own["source"] == ALL].to_string(index=False, header=False), flush=True)
 

@@ -36,8 +36,6 @@ from core.subject import Subject
 from core.writing import write_text
 
 BANK = "bank.safetensors"
-OFF = "off"  # the model as it was
-KEYS = ("prefix", "document", OFF)
 SAMPLE_SEED = 0  # the scored windows are the same for every run
 
 
@@ -103,19 +101,22 @@ def posthoc_losses(
     split: SplitWindows,
     router: Router,
     chosen: NDArray[np.int64],
-    keys: Sequence[str] = KEYS,
+    keys: Sequence[str] = ("prefix", "document", "off"),
 ) -> dict[str, float]:
     """`loss_test_KEY` of the `chosen` windows of a split, as `train_posthoc` returns them."""
     codec = open_codec(_folder(config, runtime.cache), config.data.seq_len)
     documents, prefixes = (_texts(split, chosen, part) for part in (None, config.tree.prefix))
     first_n = np.array([len(codec.lead) + len(codec.encode(text)) for text in prefixes])
-    losses = {}
-    for key in keys:
-        read = config.tree.prefix if key == "prefix" else None
-        path_nl = router.route(window_keys(split, config.tree, read, chosen))
-        rows = TextRows.encode(codec, documents, path_nl)
-        losses[f"loss_test_{key}"] = mean_loss(model, rows, key != OFF, first_n)
-    return losses
+    read = {key: config.tree.prefix if key == "prefix" else None for key in keys}
+    rows = {
+        part: TextRows.encode(
+            codec, documents, router.route(window_keys(split, config.tree, part, chosen))
+        )
+        for part in set(read.values())
+    }
+    return {
+        f"loss_test_{key}": mean_loss(model, rows[read[key]], key != "off", first_n) for key in keys
+    }
 
 
 def open_posthoc(folder: Path, runtime: Runtime) -> Subject:
