@@ -124,27 +124,33 @@ def configure(tree: str, lr: float, seed: int, split_seed: int) -> PostHocConfig
     )
 
 
-def differences(losses: pd.DataFrame) -> pd.DataFrame:
-    """Each tree minus the model as it was, and words minus random, by source and key."""
-    none = losses[losses["tree"] == NONE].set_index("source")["loss"]
-    trained = losses[losses["tree"] != NONE]
-    wide = trained.pivot_table(index=["source", "seed"], columns=["tree", "key"], values="loss")
-    there = [(tree, key) for tree in TREES for key in KEYS if (tree, key) in wide]
-    pairs = [(t, NONE, k, wide[t, k].sub(none, level="source")) for t, k in there]
-    if len(there) == len(TREES) * len(KEYS):
-        pairs += [("words", "random", k, wide["words", k] - wide["random", k]) for k in KEYS]
-    rows = []
-    for tree, against, key, change in pairs:
-        by_source = change.dropna().groupby("source", sort=False)
-        values = {str(source): own.to_numpy(dtype=float) for source, own in by_source}
+def differences(
+    rows: pd.DataFrame, by: Sequence[str] = ("source",), way: str = "key", measure: str = "loss"
+) -> pd.DataFrame:
+    """`measure` of each tree minus the model as it was, and words minus random, by `by` and `way`.
+
+    `rows` has one row of tree `none` for each of `by`, and one a tree, way and seed.
+    """
+    none = rows[rows["tree"] == NONE].set_index([*by])[measure]
+    trained = rows[rows["tree"] != NONE]
+    wide = trained.pivot_table(index=[*by, "seed"], columns=["tree", way], values=measure)
+    base = none.reindex(wide.droplevel("seed").index).to_numpy(dtype=float)
+    ways = list(dict.fromkeys(trained[way]))
+    pairs = [(t, NONE, w, wide[t, w] - base) for t, w in product(TREES, ways) if (t, w) in wide]
+    if len(pairs) == len(TREES) * len(ways):
+        pairs += [("words", "random", w, wide["words", w] - wide["random", w]) for w in ways]
+    found = []
+    for tree, against, name, change in pairs:
+        groups = change.dropna().groupby(level=[*by], sort=False)
+        values = {key: own.to_numpy(dtype=float) for key, own in groups}
         spread, free = pooled(list(values.values()))
-        rows += [
-            (tree, against, key, source, float(own.mean()), *t_summary(own), len(own))
+        found += [
+            (tree, against, name, *key, float(own.mean()), *t_summary(own), len(own))
             + (smallest_detectable(spread, len(own), free),)
-            for source, own in values.items()
+            for key, own in values.items()
         ]
-    columns = ["tree", "against", "key", "source", "difference", "low", "high", "interval"]
-    return pd.DataFrame(rows, columns=[*columns, "seeds", "detectable"])
+    columns = ["tree", "against", way, *by, "difference", "low", "high", "interval", "seeds"]
+    return pd.DataFrame(found, columns=[*columns, "detectable"])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from core.corpus.fact_sample import Asked, choose
 from core.corpus.facts import Fact, PhraseFinder, Probe, load_probes
 from core.corpus.prepare import prepare_windows
 from core.corpus.windows import SplitWindows
-from core.generate import Codec, LanguageModel, Paths, generate, score_continuations
+from core.generate import Codec, Ids, LanguageModel, Paths, generate, score_continuations
 from core.load import Router
 from core.posthoc.run import BANK, open_posthoc
 from core.record import write_csv
@@ -80,7 +80,7 @@ def probe_subject(
     rows = []
     for probe in load_probes(cache) if probes is None else probes:
         asked = choose(probe, subject.data, cache)
-        for route, chosen, path_nl in _routes(probe, asked, subject, train):
+        for route, chosen, path_nl in routes(probe, asked, subject, train):
             facts = [a.fact for a in chosen]
             answers = ask(subject.model, subject.codec, probe, facts, path_nl)
             rows += [
@@ -108,38 +108,50 @@ def ask(
     model: LanguageModel, codec: Codec, probe: Probe, facts: Sequence[Fact], path_nl: Paths
 ) -> list[Answer]:
     """The model's answers to `facts`, routed by `path_nl` [n, levels]; None: memory off."""
-    prompts = [probe.prompt.format(fact.subject) for fact in facts]
-    finder = PhraseFinder(probe.answers, probe.fold_case)
-    generated = generate(model, codec, prompts, path_nl, NEW_TOKENS)
-    # A full stop closes every answer, so that none is the beginning of another (1 and 118).
-    candidates = [codec.encode(f" {answer}.") for answer in probe.answers]
+    exact = generated_right(model, codec, probe, facts, path_nl)
+    candidates = [encode_answer(codec, answer) for answer in probe.answers]
     answers = []
     for index, fact in enumerate(facts):
         path = None if path_nl is None else path_nl[[index] * len(candidates)]
-        prompt = codec.encode(prompts[index])
+        prompt = codec.encode(probe.prompt.format(fact.subject))
         found = score_continuations(model, codec, [prompt] * len(candidates), candidates, path)
         logprobs = np.array([likelihood.logprob for likelihood in found])
         right = logprobs[probe.answers.index(fact.answer)]
-        exact = finder.find(generated[index])[:1] == [fact.answer]
-        answers.append(Answer(exact, int((logprobs >= right).sum()), float(right)))
+        answers.append(Answer(exact[index], int((logprobs >= right).sum()), float(right)))
     return answers
 
 
-def _routes(
+def generated_right(
+    model: LanguageModel, codec: Codec, probe: Probe, facts: Sequence[Fact], path_nl: Paths
+) -> list[bool]:
+    """Whether the first answer of its kind in the greedy generation is the right one."""
+    prompts = [probe.prompt.format(fact.subject) for fact in facts]
+    finder = PhraseFinder(probe.answers, probe.fold_case)
+    generated = generate(model, codec, prompts, path_nl, NEW_TOKENS)
+    pairs = zip(generated, facts, strict=True)
+    return [finder.find(text)[:1] == [fact.answer] for text, fact in pairs]
+
+
+def encode_answer(codec: Codec, answer: str) -> Ids:
+    """A full stop closes every answer, so that none is the beginning of another (1 and 118)."""
+    return codec.encode(f" {answer}.")
+
+
+def routes(
     probe: Probe, asked: list[Asked], subject: Subject, train: SplitWindows
 ) -> list[tuple[str, list[Asked], Paths]]:
-    """(route, facts, paths)."""
+    """(route, facts, paths) of every way in which `asked` are put to a model."""
     prompts = [probe.prompt.format(a.fact.subject) for a in asked]
     own = "prompt" if subject.routed else "on"
-    routes: list[tuple[str, list[Asked], Paths]] = [(own, asked, subject.route(prompts))]
+    ways: list[tuple[str, list[Asked], Paths]] = [(own, asked, subject.route(prompts))]
     if subject.removable:
-        routes.append(("off", asked, None))
+        ways.append(("off", asked, None))
     if subject.routed:
         stated = [a for a in asked if a.documents]
         documents = [a.documents for a in stated]
         oracle_nl = oracle_paths(documents, subject.router, train, subject.tree)
-        routes.append((ORACLE, stated, oracle_nl))
-    return routes
+        ways.append((ORACLE, stated, oracle_nl))
+    return ways
 
 
 def oracle_paths(
