@@ -25,6 +25,7 @@ VALUES = {
     "differences": "difference",
     "controls": "difference",
     "facts": "difference",
+    "fact_differences": "difference",
     "multipliers": "multiplier",
 }
 FIELDS = {"finding", "published", "grid", "table", "rows"}

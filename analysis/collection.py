@@ -1,16 +1,20 @@
-"""Several grids in one folder, such as results/reference: a report of each, and a page over all."""
+"""Several grids in one folder, such as results/reference: a report of each, and a page over all,
+with what a bank does to a frozen pretrained model where that was tried.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis import posthoc
 from analysis.claims import Verdict, judge, load_claims
 from analysis.comparisons import random_arms
 from analysis.digits import written
 from analysis.report import environment, rows, tables, write_report
 from analysis.runs import tables_of
 from analysis.study import KEYS, Study, analyse
+from analysis.style import Plot, save
 from core.writing import write_text
 
 CLAIMS = "claims.yaml"
@@ -29,11 +33,14 @@ def write_collection(folder: Path, command: str) -> Path:
     studies = {grid: analyse(folder, grid) for grid in members(folder)}
     for grid, study in studies.items():
         write_report(study, folder, [f"make sweep GRID={grid}", command])
-    write_text(folder / "report.html", render(folder, studies, command))
+    pretrained = posthoc.draw(posthoc.load_tables(folder))
+    for plot in pretrained:
+        save(plot, folder / posthoc.FOLDER / "figures", command)
+    write_text(folder / "report.html", render(folder, studies, pretrained, command))
     return folder / "report.html"
 
 
-def render(folder: Path, studies: dict[str, Study], command: str) -> str:
+def render(folder: Path, studies: dict[str, Study], pretrained: list[Plot], command: str) -> str:
     """The page over all; pictures and reports are linked, not held."""
     return (
         environment()
@@ -42,6 +49,7 @@ def render(folder: Path, studies: dict[str, Study], command: str) -> str:
             name=folder.name,
             verdicts=verdicts(folder, studies),
             grids=[_summary(study) for study in studies.values()],
+            pretrained=pretrained,
             made_with=_made_with(studies),
             command=command,
         )
@@ -52,6 +60,7 @@ def verdicts(folder: Path, studies: dict[str, Study]) -> list[Verdict]:
     """Of the claims in FOLDER/claims.yaml, at each grid's main budget; none without the file."""
     path = folder / CLAIMS
     at_main = {grid: _judged(study) for grid, study in studies.items()}
+    at_main[posthoc.FOLDER] = posthoc.load_tables(folder)
     return [judge(c, at_main.get(c.grid)) for c in load_claims(path)] if path.is_file() else []
 
 

@@ -37,7 +37,8 @@ def ordered_arms(runs: pd.DataFrame) -> list[str]:
 
 def told_apart(names: pd.Series, table: pd.DataFrame) -> pd.Series:
     """Names of rows, with the sizes in which rows of one name differ."""
-    for column, said in SIZES.items():
+    known = {column: said for column, said in SIZES.items() if column in table}
+    for column, said in known.items():
         varied = table[column].groupby(names).transform("nunique") > 1
         names = names.where(~varied, names + ", " + table[column].map(said))
     return names

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.seeds import pooled, smallest_detectable, t_summary
+from analysis.posthoc import NONE, differences
 from core.config import Runtime
 from core.corpus.prepare import prepare_windows
 from core.corpus.sources import describe_sources
@@ -44,7 +44,7 @@ TREES: dict[str, dict[str, object]] = {
 RATES = (1e-3, 4e-3, 1.6e-2)
 TUNING_SPLIT, SPLIT = 0, 1  # data.split_seed
 WINDOWS = 64  # scored of each source
-ALL, NONE = "all", "none"
+ALL = "all"
 KEYS = ("prefix", "document")
 
 
@@ -122,35 +122,6 @@ def configure(tree: str, lr: float, seed: int, split_seed: int) -> PostHocConfig
             "seed": seed,
         }
     )
-
-
-def differences(
-    rows: pd.DataFrame, by: Sequence[str] = ("source",), way: str = "key", measure: str = "loss"
-) -> pd.DataFrame:
-    """`measure` of each tree minus the model as it was, and words minus random, by `by` and `way`.
-
-    `rows` has one row of tree `none` for each of `by`, and one a tree, way and seed.
-    """
-    none = rows[rows["tree"] == NONE].set_index([*by])[measure]
-    trained = rows[rows["tree"] != NONE]
-    wide = trained.pivot_table(index=[*by, "seed"], columns=["tree", way], values=measure)
-    base = none.reindex(wide.droplevel("seed").index).to_numpy(dtype=float)
-    ways = list(dict.fromkeys(trained[way]))
-    pairs = [(t, NONE, w, wide[t, w] - base) for t, w in product(TREES, ways) if (t, w) in wide]
-    if len(pairs) == len(TREES) * len(ways):
-        pairs += [("words", "random", w, wide["words", w] - wide["random", w]) for w in ways]
-    found = []
-    for tree, against, name, change in pairs:
-        groups = change.dropna().groupby(level=[*by], sort=False)
-        values = {key: own.to_numpy(dtype=float) for key, own in groups}
-        spread, free = pooled(list(values.values()))
-        found += [
-            (tree, against, name, *key, float(own.mean()), *t_summary(own), len(own))
-            + (smallest_detectable(spread, len(own), free),)
-            for key, own in values.items()
-        ]
-    columns = ["tree", "against", way, *by, "difference", "low", "high", "interval", "seeds"]
-    return pd.DataFrame(found, columns=[*columns, "detectable"])
 
 
 if __name__ == "__main__":

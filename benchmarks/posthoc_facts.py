@@ -15,8 +15,8 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from posthoc import NONE, differences
 
+from analysis.posthoc import NONE, STATED, differences
 from core.config import Runtime
 from core.corpus.fact_counts import lowest
 from core.corpus.fact_sample import choose
@@ -28,7 +28,7 @@ from core.probes import encode_answer, generated_right, routes
 from core.record import write_csv
 from core.subject import Subject
 
-STATED, OFF = "stated", "off"
+OFF = "off"
 KIND = ["probe", "bucket"]
 MEASURES = ["exact", "loss"]
 
@@ -68,6 +68,7 @@ def add(table: Path, asked: pd.DataFrame, run_id: str, tree: str, seed: float | 
 def ask_facts(subject: Subject, cache: Path, off: bool) -> pd.DataFrame:
     """Means by probe, bucket and route: with the memory off, or by every route that it has."""
     facts = pd.concat([ask_probe(subject, probe, cache, off) for probe in load_probes(cache)])
+    facts = facts.sort_values("bucket", key=lambda bucket: bucket.map(lowest), kind="stable")
     stated = facts[facts["bucket"].map(lowest) > 0].assign(bucket=STATED)
     groups = pd.concat([facts, stated]).groupby([*KIND, "route"], sort=False)
     means = groups[MEASURES].mean()
