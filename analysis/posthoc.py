@@ -18,36 +18,42 @@ from analysis.style import Plot, canvas, look
 
 FOLDER = "posthoc"
 POINTS = {"differences": "source", "fact_differences": "probe"}  # what stands for an anchor
-WORDS, RANDOM, NONE = "words", "random", "none"  # trees; none: the model as it was
+# Arms: two trees, one block for all text, and the model as it was.
+WORDS, RANDOM, GENERIC, NONE = "words", "random", "generic", "none"
 STATED = "stated"  # the bucket of all facts that the text states
 SHOWN = (
-    "Bars: 95 % interval over paired seeds or, with two, their range. The random tree routes by a "
-    "hash of the document: its bank learns the text, but no topics."
+    "Bars: 95 % interval over paired seeds or, with two, their range. words: a tree of word "
+    "vectors. random: paths are a hash of the document, so the bank learns the text, but no "
+    "topics. generic: one block of the fetched size, for all text."
 )
 
 
 def differences(
     rows: pd.DataFrame, by: Sequence[str] = ("source",), way: str = "key", measure: str = "loss"
 ) -> pd.DataFrame:
-    """`measure` of each tree minus the model as it was, and of words minus random, by `by` and
+    """`measure` of each arm minus the model as it was, and of words minus each other, by `by` and
     `way`, with 95 % intervals over paired seeds.
 
-    `rows` has one row of tree `none` for each of `by`, and one a tree, way and seed.
+    `rows` has one row of arm `none` for each of `by`, and one an arm, way and seed.
     """
-    none = rows[rows["tree"] == NONE].set_index([*by])[measure]
-    trained = rows[rows["tree"] != NONE]
-    wide = trained.pivot_table(measure, [*by, "seed"], ["tree", way], sort=False)
+    none = rows[rows["arm"] == NONE].set_index([*by])[measure]
+    trained = rows[rows["arm"] != NONE]
+    wide = trained.pivot_table(measure, [*by, "seed"], ["arm", way], sort=False)
     base = none.reindex(wide.droplevel("seed").index).to_numpy(dtype=float)
-    trees, ways = (list(dict.fromkeys(trained[column])) for column in ("tree", way))
-    changes = {(t, NONE, w): wide[t, w] - base for t, w in product(trees, ways) if (t, w) in wide}
-    if set(trees) == {WORDS, RANDOM}:
-        changes |= {(WORDS, RANDOM, w): wide[WORDS, w] - wide[RANDOM, w] for w in ways}
+    arms, ways = (list(dict.fromkeys(trained[column])) for column in ("arm", way))
+    there = [(arm, w) for arm, w in product(arms, ways) if (arm, w) in wide]
+    changes = {(arm, NONE, w): wide[arm, w] - base for arm, w in there}
+    changes |= {
+        (WORDS, arm, w): wide[WORDS, w] - wide[arm, w]
+        for arm, w in there
+        if arm != WORDS and (WORDS, w) in wide
+    }
     found: list[tuple[Any, ...]] = []
     for pair, change in changes.items():
         groups = change.dropna().groupby(level=[*by], sort=False)
         values = {key: own.to_numpy(dtype=float) for key, own in groups}
         found += [(*pair, *key, *summary) for key, summary in _summaries(values)]
-    columns = ["tree", "against", way, *by, "difference", "low", "high", "interval", "seeds"]
+    columns = ["arm", "against", way, *by, "difference", "low", "high", "interval", "seeds"]
     return pd.DataFrame(found, columns=[*columns, "detectable"])
 
 
@@ -79,7 +85,7 @@ def by_source(table: pd.DataFrame) -> Plot:
     keys = list(dict.fromkeys(data["key"]))
     with canvas(len(keys), width=4.8, height=4.2) as (figure, axes):
         for axis, key in zip(axes, keys, strict=True):
-            _series(axis, data[data["key"] == key], ["tree"], "source")
+            _series(axis, data[data["key"] == key], ["arm"], "source")
             label(axis, "", "loss minus the model as it was (nats/token)", f"{key} key")
     caption = f"Of held-out text, in tokens of the pretrained model. {SHOWN}"
     title = "A bank on a frozen pretrained model"
@@ -92,7 +98,7 @@ def by_frequency(table: pd.DataFrame) -> Plot:
     probes = list(dict.fromkeys(data["probe"]))
     with canvas(len(probes), width=4.8, height=3.8) as (figure, axes):
         for axis, probe in zip(axes, probes, strict=True):
-            _series(axis, data[data["probe"] == probe], ["tree", "route"], "bucket")
+            _series(axis, data[data["probe"] == probe], ["arm", "route"], "bucket")
             label(axis, "documents or mentions in the training text", "", probe)
         axes[0].set_ylabel("share named right, minus the model as it was")
     caption = (

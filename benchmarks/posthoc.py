@@ -3,13 +3,14 @@
     python benchmarks/posthoc.py --results results --out results/reference/posthoc
 
 SmolLM2-135M-Instruct in four bits, frozen; ffn blocks in its 30 layers are trained on the default
-corpus. Arms: a tree of MiniLM's word vectors, training windows routed by their prefix, and a random
-tree (paths by the hash of a document's id), whose bank learns the text but no topics. Rates are
-chosen on another split of the text (`--tune`: rates.csv), seeds are paired between arms.
+corpus. Arms: `words`, a tree of MiniLM's word vectors, training windows routed by their prefix;
+`random`, a random tree (paths by the hash of a document's id), whose bank learns the text but no
+topics; `generic`, one block as large as what the others fetch, for all text. Rates are chosen on
+another split of the text (`--tune`: rates.csv), seeds are paired between arms.
 
 losses.csv: a row a run, source of the text and key, in nats per token of the model's tokenizer on
-second parts of windows; tree `none` is the model as it was, lowest where it knows the text by
-heart. differences.csv: each tree minus `none`, and words minus random, with intervals over paired
+second parts of windows; arm `none` is the model as it was, lowest where it knows the text by heart.
+differences.csv: each arm minus `none`, and words minus each other, with intervals over paired
 seeds. A run is written as it ends, and what a table holds is not trained again.
 """
 
@@ -22,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.posthoc import NONE, differences
+from analysis.posthoc import GENERIC, NONE, RANDOM, WORDS, differences
 from core.config import Runtime
 from core.corpus.prepare import prepare_windows
 from core.corpus.sources import describe_sources
@@ -37,9 +38,10 @@ from core.posthoc.run import (
 )
 from core.record import write_csv
 
-TREES: dict[str, dict[str, object]] = {
-    "words": {"embedder": "minilm-words", "key": "prefix"},
-    "random": {"embedder": "random"},
+ARMS: dict[str, dict[str, object]] = {
+    WORDS: {"tree": {"embedder": "minilm-words", "key": "prefix"}},
+    RANDOM: {"tree": {"embedder": "random"}},
+    GENERIC: {"memory": GENERIC, "tree": {"embedder": "random"}},
 }
 RATES = (1e-3, 4e-3, 1.6e-2)
 TUNING_SPLIT, SPLIT = 0, 1  # data.split_seed
@@ -58,36 +60,36 @@ def main() -> None:
     runtime = Runtime(results=given.results)
     rates, losses = given.out / "rates.csv", given.out / "losses.csv"
     if given.tune:
-        for tree, rate in product(TREES, RATES):
-            score_once(rates, configure(tree, rate, 0, TUNING_SPLIT), tree, KEYS[:1], runtime)
+        for arm, rate in product(ARMS, RATES):
+            score_once(rates, configure(arm, rate, 0, TUNING_SPLIT), arm, KEYS[:1], runtime)
         return
     best = best_rates(pd.read_csv(rates))
-    for seed, tree in product(given.seeds, TREES):
-        config = configure(tree, best[tree], seed, SPLIT)
+    for seed, arm in product(given.seeds, ARMS):
+        config = configure(arm, best[arm], seed, SPLIT)
         score_once(losses, config, NONE, ("off",), runtime)
-        score_once(losses, config, tree, KEYS, runtime)
+        score_once(losses, config, arm, KEYS, runtime)
         write_csv(differences(pd.read_csv(losses)), given.out / "differences.csv")
 
 
 def best_rates(losses: pd.DataFrame) -> dict[str, float]:
     """Of each tree, by the loss under the prefix key over all sources."""
     own = losses[(losses["source"] == ALL) & (losses["key"] == "prefix")].sort_values("loss")
-    return {str(tree): float(rates.iloc[0]) for tree, rates in own.groupby("tree")["lr"]}
+    return {str(arm): float(rates.iloc[0]) for arm, rates in own.groupby("arm")["lr"]}
 
 
 def score_once(
-    table: Path, config: PostHocConfig, tree: str, keys: Sequence[str], runtime: Runtime
+    table: Path, config: PostHocConfig, arm: str, keys: Sequence[str], runtime: Runtime
 ) -> None:
     """Add a row a source and key to `table`, but where it has them; train first what must be."""
-    run_id = posthoc_id(config, runtime.cache) if tree != NONE else NONE
-    known = pd.read_csv(table) if table.exists() else pd.DataFrame({"run_id": []})
-    if (known["run_id"] == run_id).any():
+    run_id = posthoc_id(config, runtime.cache) if arm != NONE else NONE
+    if table.exists() and (pd.read_csv(table)["run_id"] == run_id).any():
         return
     rows = score(config, keys, runtime)
-    seed = config.seed if tree != NONE else None
-    own = rows.assign(run_id=run_id, tree=tree, lr=config.train.lr, seed=seed)
+    seed = config.seed if arm != NONE else None
+    own = rows.assign(run_id=run_id, arm=arm, lr=config.train.lr, seed=seed)
     own["torch"] = torch.__version__
-    write_csv(pd.concat([known, own], ignore_index=True) if len(known) else own, table)
+    known = [pd.read_csv(table)] if table.exists() else []  # by now another process may have more
+    write_csv(pd.concat([*known, own], ignore_index=True), table)
     print(own[own["source"] == ALL].to_string(index=False, header=False), flush=True)
 
 
@@ -110,13 +112,13 @@ def score(config: PostHocConfig, keys: Sequence[str], runtime: Runtime) -> pd.Da
     return pd.concat([table, mean.assign(source=ALL)], ignore_index=True)
 
 
-def configure(tree: str, lr: float, seed: int, split_seed: int) -> PostHocConfig:
+def configure(arm: str, lr: float, seed: int, split_seed: int) -> PostHocConfig:
     return PostHocConfig.model_validate(
         {
             "model": "smollm2",
             "widths": [16, 8],
             "data": {"split_seed": split_seed},
-            "tree": TREES[tree],
+            **ARMS[arm],
             "train": {"tokens": 150_000, "batch_size": 8, "beta2": 0.99, "lr": lr},
             "test_windows": 8,  # scored by source instead
             "seed": seed,

@@ -7,8 +7,8 @@ path of the prompt, and by that of the documents that state a fact, an upper bou
 
 facts.csv: a row a run, kind of fact, bucket (how often the train split states it; `stated`: at all)
 and route, with the share that greedy generation names right and the loss of the right answer in
-nats; tree `none` is the model as it was. fact_differences.csv: each tree minus `none`, and words
-minus random, with intervals over paired seeds. A run is written as it ends.
+nats; arm `none` is the model as it was. fact_differences.csv: each arm minus `none`, and words
+minus each other, with intervals over paired seeds. A run is written as it ends.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from core.record import write_csv
 from core.subject import Subject
 
 OFF = "off"
+ON = {"on": "prompt"}  # a generic block is there whatever the path: beside those that prompts find
 KIND = ["probe", "bucket"]
 MEASURES = ["exact", "loss"]
 
@@ -40,26 +41,26 @@ def main() -> None:
     given = parser.parse_args()
     runtime, table = Runtime(results=given.results), given.out / "facts.csv"
     runs = pd.read_csv(given.out / "losses.csv").drop_duplicates("run_id")
-    trained = runs.loc[runs["tree"] != NONE, ["run_id", "tree", "seed"]]
-    for run_id, tree, seed in trained.itertuples(index=False, name=None):
+    trained = runs.loc[runs["arm"] != NONE, ["run_id", "arm", "seed"]]
+    for run_id, arm, seed in trained.itertuples(index=False, name=None):
         folder = runtime.results / "runs" / run_id
         known = set(pd.read_csv(table)["run_id"]) if table.exists() else set()
         if run_id in known:
             continue
         if not (folder / BANK).exists():
-            print(f"not asked: {tree}, seed {seed:g}; no bank in {folder}", flush=True)
+            print(f"not asked: {arm}, seed {seed:g}; no bank in {folder}", flush=True)
             continue
         subject = open_posthoc(folder, runtime)
         if NONE not in known:
             add(table, ask_facts(subject, runtime.cache, off=True), NONE, NONE, None)
-        add(table, ask_facts(subject, runtime.cache, off=False), run_id, tree, seed)
+        add(table, ask_facts(subject, runtime.cache, off=False), run_id, arm, seed)
     facts = pd.read_csv(table)
     found = [differences(facts, KIND, "route", m).assign(measure=m) for m in MEASURES]
     write_csv(pd.concat(found), given.out / "fact_differences.csv")
 
 
-def add(table: Path, asked: pd.DataFrame, run_id: str, tree: str, seed: float | None) -> None:
-    own = asked.assign(run_id=run_id, tree=tree, seed=seed)
+def add(table: Path, asked: pd.DataFrame, run_id: str, arm: str, seed: float | None) -> None:
+    own = asked.assign(run_id=run_id, arm=arm, seed=seed)
     known = [pd.read_csv(table)] if table.exists() else []
     write_csv(pd.concat([*known, own], ignore_index=True), table)
     print(own[own["bucket"] == STATED].to_string(index=False, header=False), flush=True)
@@ -90,7 +91,7 @@ def ask_probe(subject: Subject, probe: Probe, cache: Path, off: bool) -> pd.Data
         scored = score_continuations(model, codec, prompts, answers, path_nl)
         right = generated_right(model, codec, probe, facts, path_nl)
         rows += [
-            (probe.name, asked.bucket, route, exact, -found.logprob)
+            (probe.name, asked.bucket, ON.get(route, route), exact, -found.logprob)
             for asked, exact, found in zip(chosen, right, scored, strict=True)
         ]
     return pd.DataFrame(rows, columns=[*KIND, "route", *MEASURES])

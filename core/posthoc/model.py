@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from core.accounting import tree_clusters
 from core.batches import batch_rows
 from core.config import TrainConfig
 from core.dataset import PADDING
@@ -31,11 +30,15 @@ Log = Callable[[int, int, float], None]
 
 
 class PostHocModel:
-    """A `core.generate.LanguageModel` over a Llama; bank None: the model as it was."""
+    """A `core.generate.LanguageModel` over a Llama; bank None: the model as it was. The bank of a
+    `generic` one is a block for all documents, whatever their paths.
+    """
 
-    def __init__(self, llama: Llama, bank: Bank | None, device: str, precision: str) -> None:
+    def __init__(
+        self, llama: Llama, bank: Bank | None, device: str, precision: str, generic: bool = False
+    ) -> None:
         self.llama, self.device = llama, device
-        self.bank = bank
+        self.bank, self.generic = bank, generic
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
 
     @property
@@ -44,7 +47,8 @@ class PostHocModel:
 
     def fetch(self, path_bl: Tensor) -> list[Fetch]:
         """The distinct blocks of a batch as leaves; empty without a bank."""
-        return self.bank.fetch(path_bl) if self.bank else []
+        own_bl = torch.zeros_like(path_bl[:, :1]) if self.generic else path_bl
+        return self.bank.fetch(own_bl) if self.bank else []
 
     def hidden(
         self, tokens_bt: Tensor, segments_bt: Tensor, fetches: Sequence[Fetch] | None
@@ -78,22 +82,21 @@ class PostHocModel:
 
 def ffn_bank(
     llama: Llama,
-    branching: tuple[int, ...],
+    clusters: tuple[int, ...],
     widths: tuple[int, ...],
     seed: int,
     device: str = "cpu",
 ) -> Bank:
-    """FFN-memories in every layer, a no-op at first; `widths` per level of the tree.
+    """FFN-memories in every layer, a no-op at first; blocks and width of each level of the tree.
 
     Raises InputError for more widths than levels.
     """
-    if len(widths) > len(branching):
+    if len(widths) > len(clusters):
         raise InputError(
-            f"{len(widths)} widths for a tree of {len(branching)} levels; give at most one a level"
+            f"{len(widths)} widths for a tree of {len(clusters)} levels; give at most one a level"
         )
     memory = FFNMemory(range(llama.config.shape.layers), llama.config.shape)
-    clusters = tree_clusters(branching)[: len(widths)]
-    return Bank(memory, clusters, widths, seed, BankPlace(device))
+    return Bank(memory, clusters[: len(widths)], widths, seed, BankPlace(device))
 
 
 def open_codec(folder: Path, context: int) -> Codec:

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
+from core.accounting import tree_clusters
 from core.checkpoint import load_weights, save_weights
 from core.config import DataConfig, Runtime, TrainConfig, TreeConfig, parse_section, save_config
 from core.corpus.packages import file_sha256
@@ -17,6 +18,7 @@ from core.corpus.windows import SplitWindows
 from core.errors import InputError
 from core.identity import digest, tree_fingerprint
 from core.load import Router
+from core.memory_types import GENERIC
 from core.model import resolve_precision
 from core.posthoc.gguf import smollm2
 from core.posthoc.llama import Llama
@@ -44,6 +46,7 @@ class PostHocConfig(Section):
     reads at most data.seq_len of its own tokens of each window, and train.tokens counts those."""
 
     model: str  # "smollm2", or a folder with config.json, safetensors and tokenizer.json
+    memory: Literal["ffn", "generic"] = "ffn"  # generic: one block of all widths, for all documents
     widths: Annotated[
         tuple[CountOrZero, ...],
         BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
@@ -132,7 +135,7 @@ def open_posthoc(folder: Path, runtime: Runtime) -> Subject:
         tensor.copy_(saved[name])
     return Subject(
         posthoc_id(config, runtime.cache),
-        "ffn",
+        config.memory,
         model,
         open_codec(_folder(config, runtime.cache), config.data.seq_len),
         Router.open(config.data, config.tree, runtime.cache, runtime.device),
@@ -147,9 +150,13 @@ def _folder(config: PostHocConfig, cache: Path) -> Path:
 
 def _model(config: PostHocConfig, runtime: Runtime) -> PostHocModel:
     llama = Llama.read(_folder(config, runtime.cache), runtime.device)
-    bank = ffn_bank(llama, config.tree.branching, config.widths, config.seed, runtime.device)
+    generic = config.memory == GENERIC
+    clusters, widths = tree_clusters(config.tree.branching), config.widths
+    if generic:
+        clusters, widths = (1,), (sum(widths),)
+    bank = ffn_bank(llama, clusters, widths, config.seed, runtime.device)
     precision = resolve_precision(config.train.precision, runtime.device)
-    return PostHocModel(llama, bank, runtime.device, precision)
+    return PostHocModel(llama, bank, runtime.device, precision, generic)
 
 
 def _train_rows(

@@ -16,52 +16,52 @@ CLAIM = """- finding: it helps
   published: it did
   grid: posthoc
   table: differences
-  rows: {tree: words, against: none, key: prefix, source: recipes}
+  rows: {arm: words, against: none, key: prefix, source: recipes}
   below: 0
 """
 
 
 def losses() -> pd.DataFrame:
-    """Trained trees 0.5 (words) and 0.25 (random) below the model as it was, with seeds' noise that
+    """Trained arms 0.5 (words) and 0.25 (random) below the model as it was, with seeds' noise that
     the two share in part."""
     rng = np.random.default_rng(0)
     shared = dict(zip(SEEDS, rng.normal(0, 0.1, len(SEEDS)), strict=True))
     rows = [(source, "off", NONE, None, 3.0 + i) for i, source in enumerate(SOURCES)]
-    for tree, gain in ((WORDS, 0.5), (RANDOM, 0.25)):
+    for arm, gain in ((WORDS, 0.5), (RANDOM, 0.25)):
         for seed in SEEDS:
             for i, source in enumerate(SOURCES):
                 noise = shared[seed] + rng.normal(0, 0.01)
-                rows += [(source, key, tree, seed, 3.0 + i - gain + noise) for key in KEYS]
-    return pd.DataFrame(rows, columns=["source", "key", "tree", "seed", "loss"])
+                rows += [(source, key, arm, seed, 3.0 + i - gain + noise) for key in KEYS]
+    return pd.DataFrame(rows, columns=["source", "key", "arm", "seed", "loss"])
 
 
 def test_differences_are_those_of_paired_seeds() -> None:
     rows = losses()
-    found = differences(rows).set_index(["tree", "against", "key", "source"])
+    found = differences(rows).set_index(["arm", "against", "key", "source"])
     assert len(found) == 3 * len(KEYS) * len(SOURCES)
-    cells = rows.set_index(["tree", "key", "source", "seed"])["loss"]
-    for (tree, against, key, source), row in found.iterrows():
+    cells = rows.set_index(["arm", "key", "source", "seed"])["loss"]
+    for (arm, against, key, source), row in found.iterrows():
         base = [
             3.0 + SOURCES.index(source) if against == NONE else cells[against, key, source, seed]
             for seed in SEEDS
         ]
-        own = np.array([cells[tree, key, source, seed] for seed in SEEDS]) - base
+        own = np.array([cells[arm, key, source, seed] for seed in SEEDS]) - base
         expected = stats.ttest_1samp(own, 0).confidence_interval(0.95)
         assert row["difference"] == pytest.approx(own.mean())
         assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
         assert row["seeds"] == len(SEEDS)
 
 
-def test_a_seed_that_one_tree_lacks_is_in_no_difference_between_trees() -> None:
+def test_a_seed_that_one_arm_lacks_is_in_no_difference_between_arms() -> None:
     rows = losses()
-    rows = rows[~((rows["tree"] == RANDOM) & (rows["seed"] == 4))]
-    found = differences(rows).groupby(["tree", "against"])["seeds"].first()
+    rows = rows[~((rows["arm"] == RANDOM) & (rows["seed"] == 4))]
+    found = differences(rows).groupby(["arm", "against"])["seeds"].first()
     assert found.to_dict() == {(WORDS, NONE): 4, (RANDOM, NONE): 3, (WORDS, RANDOM): 3}
 
 
-def test_one_tree_alone_is_compared_with_the_model_as_it_was() -> None:
+def test_one_arm_alone_is_compared_with_the_model_as_it_was() -> None:
     rows = losses()
-    found = differences(rows[(rows["tree"] != RANDOM) & (rows["seed"].fillna(1) == 1)])
+    found = differences(rows[(rows["arm"] != RANDOM) & (rows["seed"].fillna(1) == 1)])
     assert set(found["against"]) == {NONE}
     assert set(found["interval"]) == {"one seed: no interval"}
 

@@ -43,7 +43,7 @@ def rows(folder: Path) -> TextRows:
 @pytest.fixture
 def model(folder: Path) -> PostHocModel:
     llama = Llama.read(folder)
-    return PostHocModel(llama, ffn_bank(llama, (2, 2), (4, 2), seed=0), "cpu", "fp32")
+    return PostHocModel(llama, ffn_bank(llama, (2, 4), (4, 2), seed=0), "cpu", "fp32")
 
 
 def test_rows_are_led_padded_and_cut(folder: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_trained_bank_is_heard_in_generation(
 
 def test_bad_input_is_refused(model: PostHocModel, folder: Path) -> None:
     with pytest.raises(InputError, match="3 widths for a tree of 2 levels"):
-        ffn_bank(model.llama, (2, 2), (1, 1, 1), seed=0)
+        ffn_bank(model.llama, (2, 4), (1, 1, 1), seed=0)
     path = folder / "tokenizer.json"
     path.write_text(path.read_text().replace(END_OF_TEXT, "<|other|>"))
     with pytest.raises(InputError, match="its tokenizer has none of"):

@@ -68,6 +68,22 @@ def test_comes_back_as_it_was(folder: Path, results: Path, config: PostHocConfig
     assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
 
 
+def test_a_generic_block_is_one_for_all(folder: Path, results: Path, config: PostHocConfig) -> None:
+    generic, runtime = config.model_copy(update={"memory": "generic"}), Runtime(results=results)
+    losses = train_posthoc(generic, runtime, results / "generic", lambda *_: None)
+    assert losses["loss_test_prefix"] == losses["loss_test_document"]
+    assert losses["loss_test_prefix"] < losses["loss_test_off"] - 0.5
+    rows = load_weights(results / "generic" / "bank.safetensors")
+    [(name, rows_cn)] = rows.items()
+    of_tree = load_weights(folder / "bank.safetensors")
+    assert name == "0.rows" and len(rows_cn) == 1
+    assert rows_cn.shape[1] == sum(other.shape[1] for other in of_tree.values())
+    subject = open_posthoc(results / "generic", runtime)
+    frame = probe_subject(subject, results / "cache", [CITY])
+    assert frame.groupby("route").size().to_dict() == {"off": 5, "on": 5}
+    assert posthoc_id(generic, results / "cache") != posthoc_id(config, results / "cache")
+
+
 def test_it_can_be_asked_for_facts(folder: Path, results: Path) -> None:
     subject = open_posthoc(folder, Runtime(results=results))
     frame = probe_subject(subject, results / "cache", [CITY])
