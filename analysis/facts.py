@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import PchipInterpolator
 
-from analysis.law import Floats
-from analysis.multiplier import dense_runs, multipliers
+from analysis.multiplier import dense_by_seed, dense_runs, multipliers, sizes_not_told
 from analysis.paired import paired_differences
 from analysis.seeds import POINT, t_summary
 
@@ -23,7 +21,6 @@ FACT = ["probe", "subject"]
 MISSED, NOT_FIRST = "facts missed (share)", "answer not ranked first (share)"
 ANSWER_LOSS = "loss of the answer (nats)"
 MEASURES = (MISSED, NOT_FIRST, ANSWER_LOSS)
-SIZES_TRIED = 200  # between the smallest and the largest dense model
 NONE = dict.fromkeys(("equivalent", "multiplier", "low", "high"), np.nan) | {"interval": "none"}
 
 
@@ -51,11 +48,10 @@ def answer_differences(
 def answer_multipliers(runs: pd.DataFrame, probes: pd.DataFrame) -> pd.DataFrame:
     """What every arm with memory is worth in ANSWER_LOSS, in runtime parameters.
 
-    Columns of `multipliers`, and path, facts (the group). Low to high holds the dense sizes that
-    paired differences do not tell from the arm: a seed whose loss lies outside its own dense range
-    counts too, where `multipliers` would leave it out. An end is NaN where the dense sizes set no
-    limit. Where the loss of dense models is not told to fall with size, nothing is equivalent, and
-    `basis` says so.
+    Columns of `multipliers`, and path, facts (the group). Low to high always holds the dense sizes
+    that paired differences do not tell from the arm; an end is NaN where these set no limit. Where
+    the loss of dense models is not told to fall with size, nothing is equivalent, and `basis` says
+    so.
     """
     tables = []
     for path, facts, own in _groups(probes):
@@ -89,12 +85,12 @@ def _against_dense(known: pd.DataFrame, row: pd.Series) -> dict[str, Any]:
     """What takes the place of columns in a row of `multipliers`."""
     own = known[(known[POINT] == row[POINT]).all(axis=1)]
     value_s, dense = own.groupby("seed")["value"].mean(), dense_runs(known, own.iloc[0])
-    table = dense.pivot_table(index="seed", columns="n_runtime", values="value")
+    table = dense_by_seed(dense, "value", "n_runtime")
     dense_sn = table.reindex(value_s.index).dropna(how="all").dropna(axis="columns")
     seeds = {"seeds": len(dense_sn)}
     if reason := _no_equivalent(dense_sn):
         return NONE | seeds | {"basis": f"no dense equivalent: {reason}"}
-    low, high, words = _sizes_not_told(value_s[dense_sn.index].to_numpy(dtype=float), dense_sn)
+    low, high, words = sizes_not_told(value_s[dense_sn.index].to_numpy(dtype=float), dense_sn)
     found = seeds | {"low": low / row["size"], "high": high / row["size"], "interval": words}
     if np.isfinite(row["multiplier"]):
         return found
@@ -113,23 +109,6 @@ def _no_equivalent(dense_sn: pd.DataFrame) -> str:
         return ""
     told = "the loss of dense models is not told to fall with size"
     return f"{told}, largest minus smallest {change_s.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def _sizes_not_told(value_s: Floats, dense_sn: pd.DataFrame) -> tuple[float, float, str]:
-    """Ends of the dense sizes at which the paired difference to `value_s` [seeds] may be 0, and in
-    words what they are; `dense_sn` [seeds, sizes] has a column a size.
-    """
-    known_n = dense_sn.columns.to_numpy(dtype=float)
-    size_n = np.geomspace(known_n[0], known_n[-1], SIZES_TRIED)
-    curve = PchipInterpolator(np.log(known_n), dense_sn.to_numpy(dtype=float), axis=1)
-    summaries = [t_summary(difference_s) for difference_s in value_s - curve(np.log(size_n)).T]
-    better_n = np.logical_and.accumulate([high < 0 for _, high, _ in summaries])
-    worse_n = np.logical_and.accumulate([low > 0 for low, _, _ in summaries[::-1]])[::-1]
-    low = float(size_n[better_n][-1]) if better_n.any() else float("nan")
-    high = float(size_n[worse_n][0]) if worse_n.any() else float("nan")
-    ends = {"below": low, "above": high}
-    unlimited = " and ".join(side for side, end in ends.items() if np.isnan(end))
-    return low, high, summaries[0][2] + (f", no limit {unlimited}" if unlimited else "")
 
 
 def with_losses(probes: pd.DataFrame) -> pd.DataFrame:

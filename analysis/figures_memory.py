@@ -18,6 +18,7 @@ from analysis.drawing import (
 )
 from analysis.facts import ANSWER_LOSS, by_route, with_losses
 from analysis.figures import KEY_WORDS
+from analysis.law import Floats
 from analysis.multiplier import MEASURES
 from analysis.style import Plot, canvas, look
 
@@ -36,25 +37,28 @@ ORACLE_SHOWN = (
 
 def multiplier_by_arm(tables: dict[tuple[str, str], pd.DataFrame]) -> Plot:
     """Dense-equivalent multipliers at one budget; `tables` by (key, measure), a panel a measure."""
-    measures = list(dict.fromkeys(measure for _, measure in tables))
+    keys, measures = (list(dict.fromkeys(names)) for names in zip(*tables, strict=True))
     rows = []
     height = 1.4 + 0.22 * max(len(table) for table in tables.values())
     with canvas(len(measures), width=3.9, height=height) as (figure, axes):
         for axis, measure in zip(axes, measures, strict=True):
-            for key_index, key in enumerate(dict.fromkeys(key for key, _ in tables)):
-                table = tables[key, measure].reset_index(drop=True)
-                _interval_points(axis, table, KEY_WORDS[key], key_index)
+            shown = [t.reset_index(drop=True) for (_, name), t in tables.items() if name == measure]
+            for index, (key, table) in enumerate(zip(keys, shown, strict=True)):
+                _interval_points(axis, table, KEY_WORDS[key], index)
                 rows.append(table.assign(key=key, measure=measure))
+            table = shown[0]
             axis.axvline(1.0, color="#777777", lw=0.8)
             names = told_apart(table["arm"] + " " + table["anchor"], table)
             axis.set_yticks(np.arange(len(table)), list(names) if axis is axes[0] else [])
             axis.set_ylim(len(table) - 0.3, -0.7)
             _plain_log(axis)
+            _open_ends(axis, shown)
             label(axis, f"in {MEASURES[measure]}", legend=axis is axes[0])
     caption = (
         "Size of the dense model with the same loss at the same tokens, over the model's own "
-        "size. Bars: 95 % interval over seeds or, with two, their range. Hollow: extrapolated by "
-        "the dense fit. A point that is missing has no dense model with its loss."
+        "size. Bars: 95 % interval over seeds or, with two, their range; dotted where dense models "
+        "set no limit. Hollow: extrapolated by the dense fit. A point that is missing has no dense "
+        "model with its loss."
     )
     data = pd.concat(rows, ignore_index=True)
     return Plot("multiplier_by_arm", "Dense-equivalent multiplier", caption, figure, data)
@@ -73,7 +77,7 @@ def _plain_log(axis: Axes) -> None:
 def _interval_points(axis: Axes, table: pd.DataFrame, words: str, index: int) -> None:
     """A key's points, with their bars; those that were extrapolated are hollow."""
     style, named = look(index), False
-    place = np.arange(len(table)) + 0.25 * index - 0.12
+    place = _places(table, index)
     inside = (table["basis"] == "interpolated").to_numpy()
     for chosen, fill in ((inside, style["color"]), (~inside, "none")):
         own = table[chosen]
@@ -88,6 +92,23 @@ def _interval_points(axis: Axes, table: pd.DataFrame, words: str, index: int) ->
             label=None if named else words,
         )  # fmt: skip
         named = True
+
+
+def _open_ends(axis: Axes, shown: list[pd.DataFrame]) -> None:
+    """A dotted line to the edge where an interval has no end on that side."""
+    edges = axis.get_xlim()
+    for index, table in enumerate(shown):
+        known = table["multiplier"].notna() & ~table["interval"].str.startswith("none")
+        for end, edge in zip(("low", "high"), edges, strict=True):
+            open_n = (known & table[end].isna()).to_numpy()
+            lines: Any = {"color": look(index)["color"], "ls": ":", "lw": 1.0}
+            axis.hlines(_places(table, index)[open_n], edge, table["multiplier"][open_n], **lines)
+    axis.set_xlim(edges)
+
+
+def _places(table: pd.DataFrame, index: int) -> Floats:
+    """Along the y axis, of the rows of the index-th key."""
+    return np.arange(len(table), dtype=np.float64) + (0.25 * index - 0.12)
 
 
 def recall_by_frequency(runs: pd.DataFrame, probes: pd.DataFrame) -> Plot:

@@ -20,6 +20,7 @@ MEASURES = {
     "bytes_held": "bytes held at inference",
 }
 BYTES_BF16 = 2
+SIZES_TRIED = 200  # between the smallest and the largest dense model
 TEXT = ["tokens", "epochs"]  # how much was trained on, and how often it came again
 PACKING = ["embedder", "branching", "training_key"]  # of a tree, which orders the training text
 
@@ -92,9 +93,10 @@ def multipliers(
     Columns: POINT, loss, size, equivalent, multiplier, low, high, interval, basis, seeds.
     Equivalent and size are in `measure`; multiplier = equivalent / size. Outside the dense range
     the value comes from `fit` (a law in N alone or in N and D, fitted to the dense runs in
-    `measure`) if it converged. Low and high are over the seeds that lie inside their own dense
-    range, which `seeds` counts; where others do not, `interval` says so. A row without a multiplier
-    has no ends.
+    `measure`) if it converged. Low and high are the interval of the ratios, one a seed; where a
+    seed's loss lies outside its own dense range, so that it has no ratio, they hold the dense sizes
+    that paired differences do not tell from the arm, and an end is NaN where dense sizes set no
+    limit. A row without a multiplier has no ends. `seeds` counts those with dense runs.
     """
     runs = with_bytes_held(runs[runs[loss].notna()])
     rows = []
@@ -115,13 +117,7 @@ def _multiplier(
     basis = "interpolated"
     if not np.isfinite(equivalent):
         equivalent, basis = _from_fit(fit, mean, float(group["tokens"].iloc[0]))
-    ratios = []
-    for seed, row in group.groupby("seed"):
-        own = dense_curve(dense[dense["seed"] == seed], loss, measure)
-        equal = own.size_at(float(row[loss].mean())) if own else float("nan")
-        ratios.append(equal / float(row[measure].mean()))
-    ratio_s = np.array(ratios)
-    low, high, words = log_interval(ratio_s)
+    low, high, words, seeds = _ends(group, dense, loss, measure)
     if not np.isfinite(equivalent):
         low, high, words = float("nan"), float("nan"), "none: no multiplier"
     return {
@@ -133,8 +129,54 @@ def _multiplier(
         "high": high,
         "interval": words,
         "basis": basis,
-        "seeds": int(np.isfinite(ratio_s).sum()),
+        "seeds": seeds,
     }
+
+
+def _ends(
+    group: pd.DataFrame, dense: pd.DataFrame, loss: str, measure: str
+) -> tuple[float, float, str, int]:
+    """Interval of the multiplier, what it is, and seeds."""
+    ratios = []
+    for seed, row in group.groupby("seed"):
+        own = dense_curve(dense[dense["seed"] == seed], loss, measure)
+        equal = own.size_at(float(row[loss].mean())) if own else float("nan")
+        ratios.append(equal / float(row[measure].mean()))
+    if np.isfinite(ratios).all():
+        return *log_interval(np.array(ratios)), len(ratios)
+    value_s, dense_sn = group.groupby("seed")[loss].mean(), dense_by_seed(dense, loss, measure)
+    shared = value_s.index.intersection(dense_sn.index)
+    dense_sn = dense_sn.loc[shared].dropna(axis="columns")
+    if not len(shared) or dense_sn.shape[1] < 2:
+        return float("nan"), float("nan"), "none: fewer than two dense sizes with its seeds", 0
+    low, high, words = sizes_not_told(value_s[shared].to_numpy(dtype=float), dense_sn)
+    size = float(group[measure].mean())
+    return low / size, high / size, words, len(shared)
+
+
+def dense_by_seed(dense: pd.DataFrame, loss: str, measure: str) -> pd.DataFrame:
+    """Loss of dense runs, a row a seed and a column a size in `measure`, ascending."""
+    # By model: the tokens of a budget, and so its FLOPs, differ a little from seed to seed.
+    table = dense.pivot_table(loss, "seed", "n_anchor")
+    size_n = dense.groupby("n_anchor")[measure].mean()
+    return table.set_axis(size_n[table.columns].to_numpy(dtype=float), axis="columns")
+
+
+def sizes_not_told(value_s: Floats, dense_sn: pd.DataFrame) -> tuple[float, float, str]:
+    """Ends of the dense sizes at which the paired difference to `value_s` [seeds] may be 0, and in
+    words what they are; `dense_sn` [seeds, sizes] has a column a size. NaN: no limit on that side.
+    """
+    known_n = dense_sn.columns.to_numpy(dtype=float)
+    size_n = np.geomspace(known_n[0], known_n[-1], SIZES_TRIED)
+    curve = PchipInterpolator(np.log(known_n), dense_sn.to_numpy(dtype=float), axis=1)
+    summaries = [t_summary(difference_s) for difference_s in value_s - curve(np.log(size_n)).T]
+    better_n = np.logical_and.accumulate([high < 0 for _, high, _ in summaries])
+    worse_n = np.logical_and.accumulate([low > 0 for low, _, _ in summaries[::-1]])[::-1]
+    low = float(size_n[better_n][-1]) if better_n.any() else float("nan")
+    high = float(size_n[worse_n][0]) if worse_n.any() else float("nan")
+    ends = {"below": low, "above": high}
+    unlimited = " and ".join(side for side, end in ends.items() if np.isnan(end))
+    return low, high, summaries[0][2] + (f", no limit {unlimited}" if unlimited else "")
 
 
 def _from_fit(fit: FitResult | None, loss: float, tokens: float) -> tuple[float, str]:
@@ -154,13 +196,6 @@ def _from_fit(fit: FitResult | None, loss: float, tokens: float) -> tuple[float,
 
 
 def log_interval(ratio_s: Floats) -> tuple[float, float, str]:
-    """Interval of a ratio from one value a seed, NaN for one outside its own dense range; the range
-    of the ratios where they are too few.
-    """
-    known_s = ratio_s[np.isfinite(ratio_s)]
-    if len(known_s) == 0:
-        return float("nan"), float("nan"), "none: no seed lies inside its own dense range"
-    low, high, words = t_summary(np.log(known_s))
-    if lost := len(ratio_s) - len(known_s):
-        words += f"; {lost} of {len(ratio_s)} seeds outside the dense range"
+    """Interval of a ratio from one value a seed; their range where they are too few."""
+    low, high, words = t_summary(np.log(ratio_s))
     return float(np.exp(low)), float(np.exp(high)), words

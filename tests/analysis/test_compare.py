@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.comparisons import compare_arms
+from analysis.figures_memory import multiplier_by_arm
 from analysis.fit import fit
 from analysis.memory_laws import find_law
-from analysis.multiplier import dense_curve, log_interval, multipliers
+from analysis.multiplier import dense_curve, log_interval, multipliers, sizes_not_told
 from analysis.paired import (
     EQUAL_RUNTIME,
     FRESH,
@@ -61,8 +63,41 @@ def test_two_seeds_give_a_range_and_say_so() -> None:
     assert log_interval(np.array([1.1, 1.3]))[2] == "2 seeds: range, no interval"
     assert log_interval(np.array([1.1]))[2] == "one seed: no interval"
     assert log_interval(np.array([1.1, 1.2, 1.3]))[2] == "95 %, paired over 3 seeds"
-    lost = "one seed: no interval; 2 of 3 seeds outside the dense range"
-    assert log_interval(np.array([np.nan, 1.2, np.nan]))[2] == lost
+
+
+@pytest.mark.parametrize("side", ["above", "below"])
+def test_a_seed_outside_its_dense_range_opens_the_interval(side: str) -> None:
+    runs = exact(5)
+    loss, dense = runs["loss_test_prefix"], runs.loc[runs["arm"] == "dense", "loss_test_prefix"]
+    own = (runs["arm"] == "ffn") & (runs["anchor"] == "4x48")
+    end = dense.min() if side == "above" else dense.max()
+    runs.loc[own & (runs["seed"] == 0), "loss_test_prefix"] += 1.4 * (end - loss[own].mean())
+    open_end, other = ("high", "low") if side == "above" else ("low", "high")
+    row = multipliers(runs, "loss_test_prefix").set_index(["arm", "anchor"]).loc[("ffn", "4x48")]
+    assert row["interval"] == f"95 %, paired over 5 seeds, no limit {side}"
+    assert np.isnan(row[open_end]) and row["seeds"] == 5
+    whole = multipliers(exact(5), "loss_test_prefix").set_index(["arm", "anchor"])["multiplier"]
+    assert (row[other] < whole["ffn", "4x48"]) == (side == "above")
+    table = multipliers(runs, "loss_test_prefix")
+    (axis,) = multiplier_by_arm({("prefix", "n_runtime"): table}).figure.axes
+    drawn = [x for line in axis.collections for path in line.get_paths() for x in path.vertices]
+    edges = [x for x, y in drawn if x in axis.get_xlim()]
+    expected = table[open_end].isna() & table["multiplier"].notna()
+    assert edges.count(axis.get_xlim()[side == "above"]) == expected.sum() > 0
+
+
+def test_ends_by_paired_differences_are_those_of_a_t_test() -> None:
+    """At the dense size of an end, the interval of the difference begins or ends at 0."""
+    rng = np.random.default_rng(1)
+    value_s = 1.5 + rng.normal(0, 0.05, 5)
+    dense_sn = pd.DataFrame(
+        {size: np.full(5, loss) for size, loss in ((100.0, 2.0), (200.0, 1.5), (400.0, 1.0))}
+    )
+    low, high, words = sizes_not_told(value_s, dense_sn)
+    assert words == "95 %, paired over 5 seeds"
+    ends = stats.ttest_1samp(value_s, 0.0).confidence_interval(0.95)
+    for size, loss in ((low, ends.high), (high, ends.low)):
+        assert 2.0 - np.log2(size / 100.0) / 2 == pytest.approx(loss, abs=0.01)
 
 
 def test_paired_difference_to_dense_at_equal_runtime() -> None:
