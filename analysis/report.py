@@ -142,10 +142,12 @@ def number(value: float, digits: int = 4) -> str:
 
 def layers(row: Mapping[str, Any]) -> str:
     """Those that hold a memory, where not all do."""
-    placement, depth = row["placement"], int(str(row["anchor"]).split("x")[0])
+    placement = row["placement"]
+    if not isinstance(placement, str) or not placement:
+        return ""
+    depth = int(str(row["anchor"]).split("x")[0])
     everywhere = "-".join(map(str, range(depth)))
-    known = isinstance(placement, str) and placement not in ("", everywhere)
-    return f" in layers {placement}" if known else ""
+    return f" in layers {placement}" if placement != everywhere else ""
 
 
 def interval(result: FitResult, name: str) -> str:

@@ -20,7 +20,7 @@ from analysis.study import Study, analyse
 from core.errors import InputError
 from core.record import read_runs, write_runs
 from tests.analysis.make_grid import FOLDER
-from tests.analysis.test_posthoc import write_tables
+from tests.analysis.test_posthoc import CLAIM, write_tables
 
 BETTER = Claim("memory helps", "yes", "quick", "differences", {"arm": "ffn"}, "below", 0.0)
 ROW = {"arm": "ffn", "anchor": "4x32", "seeds": 5, "interval": "95 %, paired over 5 seeds"}
@@ -90,13 +90,14 @@ def test_a_folder_of_grids_gets_its_reports_and_one_over_all(
     claim = "{finding: memory helps, published: yes it does, grid: %s, table: differences, "
     claim += "rows: {arm: ffn, against: generic, key: prefix}, below: 0}"
     claims = "\n".join(f"- {claim % name}" for name in ("small", "large"))
-    (folder / "claims.yaml").write_text(claims)
+    (folder / "claims.yaml").write_text(f"{claims}\n{CLAIM}")
     write_tables(folder)
     assert main(["plots", "study", "--results", str(tmp_path)]) == 0
     page = (folder / "report.html").read_text()
     assert 'href="small/report.html"' in page and (folder / "small" / "report.html").is_file()
     assert page.count("memory helps") == 2 and "not run" in page
     assert "1 left out by name" in page
+    assert "<small>recipes, 4 seeds</small>" in page
     assert 'src="posthoc/figures/difference_by_source.png"' in page
     assert (folder / "posthoc" / "figures" / "difference_by_source.png").is_file()
     assert "http" not in page
