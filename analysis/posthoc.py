@@ -99,7 +99,8 @@ def by_frequency(table: pd.DataFrame) -> Plot:
     with canvas(len(probes), width=4.8, height=3.8) as (figure, axes):
         for axis, probe in zip(axes, probes, strict=True):
             _series(axis, data[data["probe"] == probe], ["arm", "route"], "bucket")
-            label(axis, "documents or mentions in the training text", "", probe)
+            words = "documents or mentions in the training text"
+            label(axis, words, "", probe, legend=axis is axes[-1])
         axes[0].set_ylabel("share named right, minus the model as it was")
     caption = (
         f"Greedy generation names the answer; {STATED}: all facts that the text states. The oracle "
