@@ -85,8 +85,7 @@ def _against_dense(known: pd.DataFrame, row: pd.Series) -> dict[str, Any]:
     """What takes the place of columns in a row of `multipliers`."""
     own = known[(known[POINT] == row[POINT]).all(axis=1)]
     value_s, dense = own.groupby("seed")["value"].mean(), dense_runs(known, own.iloc[0])
-    table = dense_by_seed(dense, "value", "n_runtime")
-    dense_sn = table.reindex(value_s.index).dropna(how="all").dropna(axis="columns")
+    dense_sn = dense_by_seed(dense, "value", "n_runtime", value_s.index)
     seeds = {"seeds": len(dense_sn)}
     if reason := _no_equivalent(dense_sn):
         return NONE | seeds | {"basis": f"no dense equivalent: {reason}"}

@@ -144,20 +144,22 @@ def _ends(
         ratios.append(equal / float(row[measure].mean()))
     if np.isfinite(ratios).all():
         return *log_interval(np.array(ratios)), len(ratios)
-    value_s, dense_sn = group.groupby("seed")[loss].mean(), dense_by_seed(dense, loss, measure)
-    shared = value_s.index.intersection(dense_sn.index)
-    dense_sn = dense_sn.loc[shared].dropna(axis="columns")
-    if not len(shared) or dense_sn.shape[1] < 2:
+    value_s = group.groupby("seed")[loss].mean()
+    dense_sn = dense_by_seed(dense, loss, measure, value_s.index)
+    if not len(dense_sn) or dense_sn.shape[1] < 2:
         return float("nan"), float("nan"), "none: fewer than two dense sizes with its seeds", 0
-    low, high, words = sizes_not_told(value_s[shared].to_numpy(dtype=float), dense_sn)
+    low, high, words = sizes_not_told(value_s[dense_sn.index].to_numpy(dtype=float), dense_sn)
     size = float(group[measure].mean())
-    return low / size, high / size, words, len(shared)
+    return low / size, high / size, words, len(dense_sn)
 
 
-def dense_by_seed(dense: pd.DataFrame, loss: str, measure: str) -> pd.DataFrame:
-    """Loss of dense runs, a row a seed and a column a size in `measure`, ascending."""
+def dense_by_seed(dense: pd.DataFrame, loss: str, measure: str, seeds: pd.Index) -> pd.DataFrame:
+    """Loss of dense runs, a row for each of `seeds` that has some and a column for each size in
+    `measure` that all of them have, ascending.
+    """
     # By model: the tokens of a budget, and so its FLOPs, differ a little from seed to seed.
-    table = dense.pivot_table(loss, "seed", "n_anchor")
+    table = dense.pivot_table(loss, "seed", "n_anchor").reindex(seeds).dropna(how="all")
+    table = table.dropna(axis="columns")
     size_n = dense.groupby("n_anchor")[measure].mean()
     return table.set_axis(size_n[table.columns].to_numpy(dtype=float), axis="columns")
 
