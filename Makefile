@@ -74,9 +74,18 @@ keep: $(INSTALLED) ## copy the tables of GRID to RESULTS/reference, to be commit
 STUDY := routing-rates routing-gain routing law-rates law law-beyond type-rates token-rates bank-rates memory-type fetched-size \
 	tree-level placement fetched-by-bank runtime-split training-mode tokens-per-parameter epochs
 .PHONY: study-cpu
-study-cpu: $(INSTALLED) ## the reference study: its grids in turn, each kept as it ends; some ten hours of two cores in all
+study-cpu: $(INSTALLED) ## the reference study: its grids in turn, each kept as it ends, and posthoc; some twenty hours of two cores
 	@for grid in $(STUDY); do $(MAKE) --no-print-directory sweep keep GRID=$$grid || exit; done
+	@$(MAKE) --no-print-directory posthoc
 	@$(MAKE) --no-print-directory plots GRID=reference
+
+POSTHOC := --results "$(strip $(RESULTS))" --out "$(strip $(RESULTS))/reference/posthoc"
+.PHONY: posthoc
+posthoc: $(INSTALLED) ## the study's banks on a frozen pretrained model, and the facts asked of them: what their tables lack
+	@$(PIP) install -c requirements.lock --no-build-isolation -e '.[posthoc]'
+	@$(BIN)/python benchmarks/posthoc.py $(POSTHOC) --tune
+	@$(BIN)/python benchmarks/posthoc.py $(POSTHOC)
+	@$(BIN)/python benchmarks/posthoc_facts.py $(POSTHOC)
 
 .PHONY: rates
 rates: $(INSTALLED) ## write the best rates of GRID, a grid over rates, to sweeps/grids/GRID.csv
