@@ -71,7 +71,7 @@ keep: $(INSTALLED) ## copy the tables of GRID to RESULTS/reference, to be commit
 	@$(BIN)/python -m sweeps keep $(strip_grid) --results "$(strip $(RESULTS))"
 
 # In an order that lets grids share runs: rates first, then what they are for.
-STUDY := routing-rates routing-gain routing law-rates law law-beyond type-rates token-rates bank-rates long-rates \
+STUDY := routing-rates routing-gain routing law-rates budget-rates law law-beyond type-rates token-rates bank-rates \
 	memory-type fetched-size tree-level placement fetched-by-bank runtime-split training-mode \
 	tokens-per-parameter epochs
 .PHONY: study-cpu
