@@ -71,9 +71,9 @@ keep: $(INSTALLED) ## copy the tables of GRID to RESULTS/reference, to be commit
 	@$(BIN)/python -m sweeps keep $(strip_grid) --results "$(strip $(RESULTS))"
 
 # In an order that lets grids share runs: rates first, then what they are for.
-STUDY := routing-rates routing-gain routing law-rates budget-rates law law-beyond type-rates token-rates bank-rates \
-	memory-type fetched-size tree-level placement fetched-by-bank runtime-split training-mode \
-	tokens-per-parameter epochs
+STUDY := routing-rates routing-gain routing law-rates budget-rates close-rates budget-memory-rates \
+	law law-beyond type-rates token-rates bank-rates memory-type fetched-size tree-level placement \
+	fetched-by-bank runtime-split training-mode tokens-per-parameter epochs
 .PHONY: study-cpu
 study-cpu: $(INSTALLED) ## the reference study: its grids in turn, each kept as it ends, and posthoc; some twenty hours of two cores
 	@for grid in $(STUDY); do $(MAKE) --no-print-directory sweep keep GRID=$$grid || exit; done
