@@ -21,6 +21,8 @@ MEASURES = {
 }
 BYTES_BF16 = 2
 SIZES_TRIED = 200  # between the smallest and the largest dense model
+OUTSIDE, EXTRAPOLATED = "outside the dense range", "extrapolated"  # in the column basis
+RULED_OUT = f"{OUTSIDE}: no value, paired dense runs rule out that of the dense fit"
 TEXT = ["tokens", "epochs"]  # how much was trained on, and how often it came again
 PACKING = ["embedder", "branching", "training_key"]  # of a tree, which orders the training text
 
@@ -93,10 +95,11 @@ def multipliers(
     Columns: POINT, loss, size, equivalent, multiplier, low, high, interval, basis, seeds.
     Equivalent and size are in `measure`; multiplier = equivalent / size. Outside the dense range
     the value comes from `fit` (a law in N alone or in N and D, fitted to the dense runs in
-    `measure`) if it converged. Low and high are the interval of the ratios, one a seed; where a
-    seed's loss lies outside its own dense range, so that it has no ratio, they hold the dense sizes
-    that paired differences do not tell from the arm, and an end is NaN where dense sizes set no
-    limit. A row without a multiplier has no ends. `seeds` counts those with dense runs.
+    `measure`) if it converged and its value lies between the ends. Low and high are the interval of
+    the ratios, one a seed; where a seed's loss lies outside its own dense range, so that it has no
+    ratio, they hold the dense sizes that paired differences do not tell from the arm, and an end is
+    NaN where dense sizes set no limit. A row without a multiplier has no ends. `seeds` counts those
+    with dense runs.
     """
     runs = with_bytes_held(runs[runs[loss].notna()])
     rows = []
@@ -118,6 +121,8 @@ def _multiplier(
     if not np.isfinite(equivalent):
         equivalent, basis = _from_fit(fit, mean, float(group["tokens"].iloc[0]))
     low, high, words, seeds = _ends(group, dense, loss, measure)
+    if basis.endswith(EXTRAPOLATED) and (equivalent < low * size or equivalent > high * size):
+        equivalent, basis = float("nan"), RULED_OUT
     if not np.isfinite(equivalent):
         low, high, words = float("nan"), float("nan"), "none: no multiplier"
     return {
@@ -183,18 +188,16 @@ def sizes_not_told(value_s: Floats, dense_sn: pd.DataFrame) -> tuple[float, floa
 
 def _from_fit(fit: FitResult | None, loss: float, tokens: float) -> tuple[float, str]:
     """The N at which a converged fit has this loss."""
-    where = "outside the dense range"
     if fit is None:
-        return float("nan"), f"{where}: no value, no law is fitted to dense runs in this measure"
+        return float("nan"), f"{OUTSIDE}: no value, no law is fitted to dense runs in this measure"
     if not fit.converged:
-        return float("nan"), f"{where}: no value, status of the dense fit: {fit.status}"
+        return float("nan"), f"{OUTSIDE}: no value, status of the dense fit: {fit.status}"
     size_n = np.geomspace(1e2, 1e13, 4000)
     loss_n = fit.predict({"N": size_n, "D": np.full(size_n.size, tokens)})
     if not loss_n[-1] < loss < loss_n[0]:
-        return float("nan"), f"{where}: no dense model of any size reaches this loss by the fit"
-    return float(
-        np.exp(np.interp(loss, loss_n[::-1], np.log(size_n)[::-1]))
-    ), f"{where}: extrapolated"
+        return float("nan"), f"{OUTSIDE}: no dense model of any size reaches this loss by the fit"
+    equivalent = np.exp(np.interp(loss, loss_n[::-1], np.log(size_n)[::-1]))
+    return float(equivalent), f"{OUTSIDE}: {EXTRAPOLATED}"
 
 
 def log_interval(ratio_s: Floats) -> tuple[float, float, str]:

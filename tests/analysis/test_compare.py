@@ -9,7 +9,7 @@ from analysis.comparisons import compare_arms
 from analysis.figures_memory import multiplier_by_arm
 from analysis.fit import fit
 from analysis.memory_laws import find_law
-from analysis.multiplier import dense_curve, log_interval, multipliers, sizes_not_told
+from analysis.multiplier import RULED_OUT, dense_curve, log_interval, multipliers, sizes_not_told
 from analysis.paired import (
     EQUAL_RUNTIME,
     FRESH,
@@ -57,6 +57,19 @@ def test_outside_the_dense_range_is_said() -> None:
     few = fit(find_law("saturating"), {"N": np.array([1e5, 2e5])}, np.array([4.0, 3.5]))
     table = multipliers(small, "loss_test_prefix", fit=few)
     assert table["basis"].str.endswith("status of the dense fit: not enough data").any()
+
+
+def test_a_fit_that_the_paired_runs_contradict_gives_no_value() -> None:
+    frame = exact(5)
+    small = frame[(frame["memory_type"] != "none") | (frame["n_anchor"] <= 110_000)]
+    size_n = np.geomspace(1e4, 1e6, 12)
+    true_n = np.array([true_loss(n) for n in size_n])
+    for shift, basis in ((0.0, "outside the dense range: extrapolated"), (0.3, RULED_OUT)):
+        law = fit(find_law("saturating"), {"N": size_n}, true_n - shift)
+        table = multipliers(small, "loss_test_prefix", fit=law).set_index(["arm", "anchor"])
+        row = table.loc[("ffn", "4x64")]
+        assert row["basis"] == basis
+        assert np.isnan(row["multiplier"]) == np.isnan(row["low"]) == (shift > 0)
 
 
 def test_two_seeds_give_a_range_and_say_so() -> None:
