@@ -1,7 +1,8 @@
-"""Where does a memory help: on common or on rare tokens, and in which source of the text?
+r"""Where does a memory help: on common or on rare tokens, and in which source of the text?
 
     make sweep GRID=routing-gain RESULTS=elsewhere
-    python benchmarks/long_tail.py --results elsewhere --grid routing-gain --out benchmarks/long_tail.csv
+    python benchmarks/long_tail.py --results elsewhere --grid routing-gain \
+        --out benchmarks/long_tail.csv
 
 The test loss under the prefix key of a grid's runs, on the windows and tokens that it is reported
 on, taken apart: by how often the training text holds the predicted token (fifths of the scored
@@ -11,7 +12,7 @@ tables have not, so RESULTS must be a folder in which they were trained.
 """
 
 import argparse
-from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -107,11 +108,10 @@ def fifths(dataset: Dataset, token_n: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def differences(runs: pd.DataFrame, losses: pd.DataFrame) -> pd.DataFrame:
     """ffn minus generic and minus dense at equal runtime, a row a part and anchor."""
-    found = []
-    for part in losses:
-        own = runs.assign(loss=losses[part])
-        for against in ("generic", EQUAL_RUNTIME):
-            found.append(paired_differences(own, "ffn", against, "loss").assign(part=part))
+    found = [
+        paired_differences(runs.assign(loss=losses[part]), "ffn", against, "loss").assign(part=part)
+        for part, against in product(losses, ("generic", EQUAL_RUNTIME))
+    ]
     table = pd.concat(found, ignore_index=True)
     return table[["part", *table.columns.drop("part")]]
 
