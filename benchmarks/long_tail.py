@@ -27,7 +27,7 @@ from analysis.runs import load_runs
 from core.config import Runtime
 from core.corpus.prepare import prepare_windows
 from core.dataset import PADDING, Dataset, Windows
-from core.evaluate import BATCH, sampled, token_losses
+from core.evaluate import BATCH, padded, sampled, token_losses
 from core.model import Model
 from core.prepare import prepare
 from core.record import write_csv
@@ -99,32 +99,23 @@ def sums_by_part(folder: Path, runtime: Runtime) -> Sums:
     return Sums(np.stack(nats, -1), np.stack(tokens, -1), tuple(parts), document_w)
 
 
+@torch.no_grad()
 def scored(
     model: Model, windows: Windows
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Loss, token and window of each scored token [n]: second parts, prefix key."""
-    number_w = np.arange(len(windows.length_n))
-    rows = [number_w[start : start + BATCH] for start in range(0, len(number_w), BATCH)]
-    found = [(_scored_batch(model, windows.take(row_b)), row_b) for row_b in rows]
-    nll_n, token_n = (np.concatenate([part[i] for part, _ in found]) for i in (0, 1))
-    window_n = np.concatenate([row_b[part[2]] for part, row_b in found])
+    found = []
+    for start in range(0, len(windows.length_n), BATCH):
+        rows = slice(start, start + BATCH)
+        tokens_bt, segments_bt, prefix_b = padded(windows, rows)
+        path_bl = torch.from_numpy(windows.path_prefix_nl[rows].astype(np.int64))
+        nll_bt = token_losses(model, tokens_bt, segments_bt, path_bl).double()
+        position_t = torch.arange(1, tokens_bt.shape[1])
+        second_bt = (segments_bt[:, 1:] != PADDING) & (position_t >= prefix_b[:, None])
+        window_n = start + second_bt.nonzero()[:, 0]
+        found.append((nll_bt[second_bt], tokens_bt[:, 1:][second_bt], window_n))
+    nll_n, token_n, window_n = (torch.cat(part).numpy() for part in zip(*found, strict=True))
     return nll_n, token_n, window_n
-
-
-@torch.no_grad()
-def _scored_batch(
-    model: Model, windows: Windows
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Loss, token and row in the batch of each scored token [n]."""
-    longest = int(windows.length_n.max())
-    token_bt = windows.tokens_nt[:, :longest].astype(np.int64)
-    position_t = np.arange(longest)
-    real_bt = position_t < windows.length_n[:, None]
-    segment_bt = torch.from_numpy(np.where(real_bt, 0, PADDING).astype(np.uint8))
-    path_bl = torch.from_numpy(windows.path_prefix_nl.astype(np.int64))
-    nll_bt = token_losses(model, torch.from_numpy(token_bt), segment_bt, path_bl).double().numpy()
-    chosen_bt = (real_bt & (position_t >= windows.prefix_n[:, None]))[:, 1:]
-    return nll_bt[chosen_bt], token_bt[:, 1:][chosen_bt], np.nonzero(chosen_bt)[0]
 
 
 def fifths(dataset: Dataset, token_n: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -120,7 +120,7 @@ def score_windows(
     second, whole = Score(), Score()
     sizes_v = torch.from_numpy(token_bytes_v)
     for rows in _batches(len(windows.length_n)):
-        tokens_bt, segments_bt, prefix_b = _tensors(windows, rows)
+        tokens_bt, segments_bt, prefix_b = padded(windows, rows)
         path_bl = None if path_nl is None else torch.from_numpy(path_nl[rows].astype(np.int64))
         nll_bt = token_losses(model, tokens_bt, segments_bt, path_bl)
         position_t = torch.arange(1, tokens_bt.shape[1])
@@ -151,7 +151,8 @@ def _batches(n: int) -> Iterator[slice]:
     return (slice(start, start + BATCH) for start in range(0, n, BATCH))
 
 
-def _tensors(windows: Windows, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+def padded(windows: Windows, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens and segments [b, t] of some windows, as long as their longest, and prefixes [b]."""
     length_b = windows.length_n[rows]
     longest = int(length_b.max())
     tokens_bt = torch.from_numpy(windows.tokens_nt[rows, :longest].astype(np.int64))
