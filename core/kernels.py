@@ -166,6 +166,54 @@ def adamw_rows(
 
 
 @compiled
+def deal(
+    rows_un: NDArray[np.uint32],
+    index_b: NDArray[np.int64],
+    places_cr: NDArray[np.int64],
+    first: int,
+    part_bcws: NDArray[np.uint16],
+) -> None:
+    """Each document's strips of its row of fp32, to bf16, from row `first` of its part on."""
+    size = part_bcws.shape[3]
+    for b, row in enumerate(index_b):
+        for c in range(places_cr.shape[0]):
+            for r in range(places_cr.shape[1]):
+                at = places_cr[c, r]
+                narrow(rows_un[row, at : at + size], part_bcws[b, c, first + r])
+
+
+@compiled
+def collect(
+    grad_bcws: NDArray[np.uint16],
+    index_b: NDArray[np.int64],
+    places_cr: NDArray[np.int64],
+    first: int,
+    rows_un: NDArray[np.uint32],
+) -> None:
+    """Back to rows of fp32: sums over the documents of a row, rounded to bf16 one by one."""
+    size, met_u = grad_bcws.shape[3], np.zeros(len(rows_un), np.bool_)
+    bits = np.empty(size, np.uint32)
+    grad, rounded = bits.view(np.float32), np.empty(size, np.uint16)
+    for b, row in enumerate(index_b):
+        for c in range(places_cr.shape[0]):
+            for r in range(places_cr.shape[1]):
+                at = places_cr[c, r]
+                total_bits = rows_un[row, at : at + size]
+                widen(grad_bcws[b, c, first + r], bits)
+                if met_u[row]:
+                    total = total_bits.view(np.float32)
+                    for i in range(size):
+                        grad[i] += total[i]
+                    narrow(bits, rounded)
+                    widen(rounded, bits)
+                total_bits[:] = bits
+        met_u[row] = True
+    for row in np.flatnonzero(~met_u):
+        for at in places_cr.flat:
+            rows_un[row, at : at + size] = 0
+
+
+@compiled
 def mark_nonzero(rows_nd: Floats, nonzero_n: NDArray[np.bool_]) -> None:
     """Rows with anything but zeros; most have it at their first place."""
     for row in range(len(rows_nd)):

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from core import parallel
 from core.memory.base import Attached, BlockMemory, per_layer
 from core.memory.disk import DiskTable
+from core.memory.joined import Layout, LevelRows, joined
 from core.memory.row_format import FP32, RowFormat, wide
 from core.memory.table import DistantTable, Draw, ResidentTable, Table, Update
 
@@ -95,6 +95,7 @@ class Bank:
     ) -> None:
         self.memory = memory
         self.tables: dict[int, Table] = {}
+        self.layouts = [Layout(memory, memory.shape(width)) for width in widths if width]
         for level, (n, width) in enumerate(zip(clusters, widths, strict=True)):
             if width:
                 shape, draw = memory.shape(width), partial(draw_block, memory, (seed, level))
@@ -118,15 +119,11 @@ class Bank:
     ) -> list[Attached]:
         """What each of the anchor's layers sees, for the documents `part` of the fetched batch."""
         alike = all(len(fetch.ids) == 1 for fetch in fetches)  # one block for all: a plain product
-        blocks = []
-        for fetch in fetches:
-            rows = fetch.rows.to(dtype)
-            # Backwards an embedding adds up whole rows, which indexing does a number at a time.
-            own = rows if alike else F.embedding(fetch.index[part], rows)
-            blocks.append(own.unflatten(1, fetch.table.shape).unbind(1))
-        attached = (
-            self.memory.attach(torch.cat(levels, dim=-2)) for levels in zip(*blocks, strict=True)
-        )
+        levels = [
+            LevelRows(fetch.rows, fetch.index[:1] if alike else fetch.index[part], layout)
+            for fetch, layout in zip(fetches, self.layouts, strict=True)
+        ]
+        attached = (self.memory.attach(*parts) for parts in joined(self.memory, levels, dtype))
         return per_layer(attached, self.memory.layers, n_layers)
 
     def read_ahead(self, path_bl: Tensor) -> None:

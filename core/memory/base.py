@@ -86,9 +86,17 @@ class BlockMemory(ABC):
     def initialise(self, blocks: Tensor, generator: torch.Generator) -> None:
         """Fill blocks [n, *shape] in place, so that the memory is a no-op."""
 
+    def parts(self, block: Tensor) -> tuple[Tensor, ...]:
+        """What `attach` takes of one layer's `block` [b, ..., width, size].
+
+        Views [b, *, width, any] that have every number once, the last axis side by side as in the
+        block.
+        """
+        return (block,)
+
     @abstractmethod
-    def attach(self, block: Tensor) -> Attached:
-        """One layer's memory from `block` [b, ..., sum of the levels' widths, size].
+    def attach(self, *parts: Tensor) -> Attached:
+        """One layer's memory from its `parts`, the levels' joined along their width.
 
         b is 1 where one block serves all documents of a batch.
         """

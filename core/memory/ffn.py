@@ -59,6 +59,9 @@ class FFNMemory(BlockMemory):
         truncated_normal(blocks, std, generator)
         blocks[:, :, 2] = 0
 
-    def attach(self, block: Tensor) -> Attached:
-        gate_up, down = block.split((2, 1), dim=1)
-        return AttachedFFN(gate_up.flatten(1, 2), down.squeeze(1).contiguous())
+    def parts(self, block: Tensor) -> tuple[Tensor, ...]:
+        return block[:, :2], block[:, 2]
+
+    def attach(self, *parts: Tensor) -> Attached:
+        gate_up_b2rd, down_brd = parts
+        return AttachedFFN(gate_up_b2rd.flatten(1, 2), down_brd.contiguous())

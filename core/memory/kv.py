@@ -38,8 +38,11 @@ class KVMemory(BlockMemory):
         truncated_normal(blocks, 1.0, generator)
         blocks[:, :, 1] = 0
 
-    def attach(self, block: Tensor) -> Attached:
-        keys_bhrk, values_bhrk = self._split(block[:, 0]), self._split(block[:, 1])
+    def parts(self, block: Tensor) -> tuple[Tensor, ...]:
+        return self._split(block[:, 0]), self._split(block[:, 1])
+
+    def attach(self, *parts: Tensor) -> Attached:
+        keys_bhrk, values_bhrk = parts
         return AttachedKV(keys_bhrk, values_bhrk)
 
     def _split(self, x_brw: Tensor) -> Tensor:

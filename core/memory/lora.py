@@ -66,8 +66,10 @@ class LoRAMemory(BlockMemory):
             a.uniform_(-bound, bound, generator=generator)
             b.zero_()
 
-    def attach(self, block: Tensor) -> Attached:
-        parts = block.split(self._sizes(), dim=-1)
+    def parts(self, block: Tensor) -> tuple[Tensor, ...]:
+        return block.split(self._sizes(), dim=-1)
+
+    def attach(self, *parts: Tensor) -> Attached:
         pairs = zip(parts[::2], parts[1::2], strict=True)
         return AttachedLoRA(dict(zip(self.matrices, pairs, strict=True)))
 

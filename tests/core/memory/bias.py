@@ -23,5 +23,5 @@ class BiasMemory(BlockMemory):
     def initialise(self, blocks: Tensor, generator: torch.Generator) -> None:
         blocks.zero_()
 
-    def attach(self, block: Tensor) -> Attached:
-        return AttachedBias(block)
+    def attach(self, *parts: Tensor) -> Attached:
+        return AttachedBias(*parts)
