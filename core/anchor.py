@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.config import AnchorConfig
+from core.heads import rotary, split_heads
 from core.memory.base import Attached
 from core.past import NO_PAST, Past
 from core.pointwise import RMSNorm, swiglu
@@ -61,7 +62,7 @@ class Positions(NamedTuple):
 class Attention(nn.Module):
     def __init__(self, config: AnchorConfig) -> None:
         super().__init__()
-        self.heads, self.head_dim = config.heads, config.head_dim
+        self.head_dim = config.head_dim
         width = config.heads * config.head_dim
         self.qkv = Linear(config.d_model, 3 * width)
         self.q_norm, self.k_norm = RMSNorm(width), RMSNorm(width)
@@ -70,19 +71,16 @@ class Attention(nn.Module):
     def forward(
         self, x_btd: Tensor, positions: Positions, memory: Attached, past: Past = NO_PAST
     ) -> Tensor:
-        q, k, v = memory.project("qkv", x_btd, self.qkv(x_btd)).chunk(3, dim=-1)
-        q_bhtk, k_bhtk = self._split(self.q_norm(q)), self._split(self.k_norm(k))
-        scaled_bhtk = rotate(q_bhtk, positions.rotation).mul_(self.head_dim**-0.5)
-        keys_bhtk = past.join("keys", rotate(k_bhtk, positions.rotation))
-        values_bhtk = past.join("values", self._split(v))
+        qkv_btw = memory.project("qkv", x_btd, self.qkv(x_btd))
+        q_bhtk, scaled_bhtk, k_bhtk, v_bhtk = split_heads(
+            qkv_btw, self.q_norm, self.k_norm, positions.rotation, self.head_dim
+        )
+        keys_bhtk, values_bhtk = past.join("keys", k_bhtk), past.join("values", v_bhtk)
         attend = fused_attention if positions.fused else attention
         mixed_bhtk = attend(scaled_bhtk, keys_bhtk, values_bhtk, positions.mask_b1tt)
         mixed_bhtk = memory.mix(q_bhtk, mixed_bhtk)
         mixed_btw = mixed_bhtk.transpose(1, 2).flatten(2)
         return memory.project("out", mixed_btw, self.out(mixed_btw))
-
-    def _split(self, x_btw: Tensor) -> Tensor:
-        return x_btw.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2).contiguous()
 
 
 def attention(q_bhtk: Tensor, k_bhtk: Tensor, v_bhtk: Tensor, mask_b1tt: Tensor) -> Tensor:
@@ -221,24 +219,3 @@ def attention_mask(segments_bt: Tensor, dtype: torch.dtype, past: int = 0) -> Te
     causal_tt = torch.ones(t - past, t, dtype=torch.bool, device=segments_bt.device).tril(past)
     mask_btt = torch.zeros(same_btt.shape, dtype=dtype, device=segments_bt.device)
     return mask_btt.masked_fill_(~(same_btt & causal_tt), -torch.inf)[:, None]
-
-
-def rotary(
-    t: int, config: AnchorConfig, dtype: torch.dtype, device: torch.device, past: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines [t - past, k] of RoPE at positions `past` to t, half-split layout.
-
-    Source: arXiv 2104.09864.
-    """
-    half = config.head_dim // 2
-    pair_k = torch.arange(half, dtype=torch.float64, device=device)
-    position_t = torch.arange(past, t, dtype=torch.float64, device=device)
-    angle_tk = torch.outer(position_t, config.rope_base ** (-pair_k / half))
-    cos_tk, sin_tk = angle_tk.cos().to(dtype), angle_tk.sin().to(dtype)
-    return cos_tk.repeat(1, 2), torch.cat((-sin_tk, sin_tk), dim=-1)
-
-
-def rotate(x_bhtk: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate each pair (i, i + k/2) by its position's angle."""
-    cos_tk, sin_tk = rotation
-    return torch.addcmul(x_bhtk * cos_tk, x_bhtk.roll(x_bhtk.shape[-1] // 2, -1), sin_tk)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from core import kernels
 from core.memory.base import BlockMemory
+from core.pointwise import array, bits, by_loops
 
 Places = NDArray[np.int64]
 
@@ -58,7 +59,7 @@ def joined(
     memory: BlockMemory, levels: Sequence[LevelRows], dtype: torch.dtype
 ) -> list[tuple[Tensor, ...]]:
     """Each layer's parts [b, *, sum of the levels' widths, size] in `dtype`."""
-    if levels[0].rows.device.type == "cpu" and dtype == torch.bfloat16:
+    if by_loops(levels[0].rows.device, dtype):
         layouts = [level.layout for level in levels]
         indices = [level.index.numpy() for level in levels]
         rows = (level.rows for level in levels)
@@ -66,12 +67,13 @@ def joined(
         layers = layouts[0].shape[0]
         n = len(flat) // layers
         return [flat[n * layer : n * (layer + 1)] for layer in range(layers)]
-    return _by_passes(memory, levels, dtype)
+    return joined_by_passes(memory, levels, dtype)
 
 
-def _by_passes(
+def joined_by_passes(
     memory: BlockMemory, levels: Sequence[LevelRows], dtype: torch.dtype
 ) -> list[tuple[Tensor, ...]]:
+    """By torch's operations."""
     blocks = []
     for level in levels:
         # Backwards an embedding adds up whole rows, which indexing does a number at a time.
@@ -88,21 +90,21 @@ class _Joined(torch.autograd.Function):
         ctx: Any, layouts: list[Layout], indices: list[NDArray[np.int64]], *rows: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.layouts, ctx.indices, ctx.shapes = layouts, indices, [x.shape for x in rows]
-        bits = [x.detach().numpy().view(np.uint32) for x in rows]
+        rows_un = [array(x) for x in rows]
         parts = [
             torch.empty(len(indices[0]), *shape, dtype=torch.bfloat16) for shape in _shapes(layouts)
         ]
         for part, level, places_cr, first in _strips(layouts):
-            kernels.deal(bits[level], indices[level], places_cr, first, _bits(parts[part]))
+            kernels.deal(rows_un[level], indices[level], places_cr, first, _bits(parts[part]))
         return tuple(parts)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         found = [torch.empty(shape) for shape in ctx.shapes]
-        bits = [x.numpy().view(np.uint32) for x in found]
+        rows_un = [array(x) for x in found]
         for part, level, places_cr, first in _strips(ctx.layouts):
             grad = _bits(grads[part].contiguous())
-            kernels.collect(grad, ctx.indices[level], places_cr, first, bits[level])
+            kernels.collect(grad, ctx.indices[level], places_cr, first, rows_un[level])
         return None, None, *found
 
 
@@ -125,7 +127,4 @@ def _strips(layouts: Sequence[Layout]) -> Iterator[tuple[int, int, Places, int]]
 def _bits(part: Tensor) -> NDArray[np.uint16]:
     """The bf16 of a contiguous tensor [b, *, width, size] as uint16 [b, c, width, size]."""
     b, *between, width, size = part.shape
-    bits: NDArray[np.uint16] = (
-        part.view(b, math.prod(between), width, size).view(torch.uint16).numpy()
-    )
-    return bits
+    return bits(part.view(b, math.prod(between), width, size))

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.anchor import Positions, rotate
+from core.anchor import Positions
 from core.checkpoint import load_weights
 from core.config import AnchorConfig
 from core.errors import InputError
+from core.heads import rotate
 from core.memory.base import Attached
 from core.past import NO_PAST, Past
 

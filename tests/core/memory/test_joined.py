@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.memory.base import BlockMemory
-from core.memory.joined import Layout, LevelRows, _by_passes, joined
+from core.memory.joined import Layout, LevelRows, joined, joined_by_passes
 from core.memory_types import BLOCK_TYPES
 from tests.core.memory.bias import BiasMemory
 from tests.core.memory.blocks import ANCHOR, LAYERS
@@ -51,7 +51,7 @@ def test_is_to_the_bit_what_passes_make(name: str, data: st.DataObject) -> None:
     memory, index_lb = MEMORIES[name], [data.draw(row) for _ in widths]
     found, expected = (
         outcome(join(memory, levels, torch.bfloat16), levels)
-        for join in (joined, _by_passes)
+        for join in (joined, joined_by_passes)
         for levels in [drawn(memory, widths, index_lb)]
     )
     for one, two in zip(found, expected, strict=True):
