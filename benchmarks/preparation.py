@@ -8,7 +8,9 @@ text, an item is a document, or a window once there are windows. `side by side`:
 turns over three rounds, against TfidfVectorizer and TruncatedSVD as they come, and KMeans as it
 comes in every node of the tree; `ratio` is the peer's CPU time by ours, over rounds. Inertia is the
 mean squared distance of unit vectors to the mean of their leaf, `largest` the largest leaf's size
-by the mean size; both trees split the same vectors.
+by the mean size, each the median over ten seeds and inertia with its range; `peer_` are
+scikit-learn's, `whole_` those of our k-means where each step sees every vector, not a sample. All
+trees split the same vectors.
 """
 
 import argparse
@@ -36,13 +38,13 @@ from core.corpus.packing import pack_rows
 from core.corpus.sources import fetch_minilm, open_sources
 from core.corpus.tokenizer import train_tokenizer
 from core.corpus.windows import SplitWindows, SplitWriter, lm_text
-from core.retrieval.kmeans import Vectors
+from core.retrieval.kmeans import Vectors, kmeans, nearest
 from core.retrieval.tfidf import TfidfEmbedder
 from core.retrieval.tree import ClusterTree
 from core.retrieval.word_vectors import WordVectorEmbedder
 
 DATA, TREE = DataConfig(), TreeConfig()
-SUBSET, ROUNDS = 30_000, 3
+SUBSET, ROUNDS, SEEDS = 30_000, 3, range(10)
 BRANCHINGS = (TREE.branching, (16, 16))
 T = TypeVar("T")
 Labels = NDArray[np.integer]
@@ -138,10 +140,12 @@ def side_by_side(texts: list[str]) -> pd.DataFrame:
         rounds = [(timed(ours), timed(theirs)) for _ in range(ROUNDS)]
         row = {"part": "side by side", "stage": task, "items": SUBSET}
         row |= costs(np.array([[seconds for _, seconds in both] for both in rounds]), megabytes)
-        if task != "embedding":
-            for side, (leaf_n, _) in zip(("", "peer_"), rounds[0], strict=True):
-                row |= quality(vectors_nd, leaf_n, side)
         rows.append(row)
+    for row, branching in zip(rows[: len(BRANCHINGS)], BRANCHINGS, strict=True):
+        for side, leaves in SIDES.items():
+            row |= quality(
+                vectors_nd, [leaves(vectors_nd, branching, seed) for seed in SEEDS], side
+            )
     return pd.DataFrame(rows)
 
 
@@ -168,30 +172,60 @@ def embed_plainly(texts: list[str]) -> Vectors:
     return found
 
 
-def tree_leaves(vectors_nd: Vectors, branching: tuple[int, ...]) -> Labels:
-    return ClusterTree.fit(vectors_nd, branching, TREE.seed).route(vectors_nd)[:, -1]
+def tree_leaves(vectors_nd: Vectors, branching: tuple[int, ...], seed: int = TREE.seed) -> Labels:
+    return ClusterTree.fit(vectors_nd, branching, seed).route(vectors_nd)[:, -1]
 
 
-def plain_leaves(vectors_nd: Vectors, branching: tuple[int, ...]) -> Labels:
+def plain_leaves(vectors_nd: Vectors, branching: tuple[int, ...], seed: int = 0) -> Labels:
     """KMeans in the root, then in every cluster, and so on."""
+    return split_all(
+        vectors_nd, branching, lambda x_nd, k: KMeans(k, random_state=seed).fit_predict(x_nd)
+    )
+
+
+def whole_leaves(vectors_nd: Vectors, branching: tuple[int, ...], seed: int) -> Labels:
+    """Our k-means without samples."""
+    rng = np.random.default_rng(seed)
+    return split_all(
+        vectors_nd, branching, lambda x_nd, k: nearest(x_nd, kmeans(x_nd, k, rng, sample=len(x_nd)))
+    )
+
+
+SIDES = {"": tree_leaves, "whole_": whole_leaves, "peer_": plain_leaves}
+
+
+def split_all(
+    vectors_nd: Vectors, branching: tuple[int, ...], split: Callable[[Vectors, int], Labels]
+) -> Labels:
+    """The leaf of each vector, where every node is split by itself."""
     node_n = np.zeros(len(vectors_nd), int)
     for children in branching:
         child_n = np.empty_like(node_n)
         for node in np.unique(node_n):
             rows = node_n == node
-            found_n = KMeans(children, random_state=0).fit_predict(vectors_nd[rows])
-            child_n[rows] = node * children + found_n
+            child_n[rows] = node * children + split(vectors_nd[rows], children)
         node_n = child_n
     return node_n
 
 
-def quality(vectors_nd: Vectors, leaf_n: Labels, side: str) -> dict[str, float]:
+def quality(vectors_nd: Vectors, leaves_sn: list[Labels], side: str) -> dict[str, float]:
+    """Over seeds."""
+    inertia_s = [inertia(vectors_nd, leaf_n) for leaf_n in leaves_sn]
+    largest_s = [np.unique(leaf_n, return_counts=True)[1] for leaf_n in leaves_sn]
+    return {
+        f"{side}inertia": float(np.median(inertia_s)),
+        f"{side}inertia_low": min(inertia_s),
+        f"{side}inertia_high": max(inertia_s),
+        f"{side}largest": float(np.median([sizes.max() / sizes.mean() for sizes in largest_s])),
+    }
+
+
+def inertia(vectors_nd: Vectors, leaf_n: Labels) -> float:
     leaves, index_n, sizes = np.unique(leaf_n, return_inverse=True, return_counts=True)
     sums_ld = np.zeros((len(leaves), vectors_nd.shape[1]))
     np.add.at(sums_ld, index_n, vectors_nd)
     gap_nd = vectors_nd - (sums_ld / sizes[:, None])[index_n]
-    inertia, largest = float((gap_nd**2).sum(1).mean()), float(sizes.max() / sizes.mean())
-    return {f"{side}inertia": inertia, f"{side}largest": largest}
+    return float((gap_nd**2).sum(1).mean())
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float]:

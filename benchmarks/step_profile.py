@@ -27,7 +27,7 @@ KINDS = {
     "products": r"aten::(mm|addmm|bmm|baddbmm|matmul|linear)$|mkldnn",
     "scores and loss": r"log_softmax|nll_loss|CrossEntropy|aten::(exp|logsumexp)",
     "attention": r"_softmax|scaled_dot_product|flash_attention",
-    "norms and gates": r"norm|gelu|silu|_Normalised|_Gated",
+    "norms and gates": r"norm|gelu|silu|_Normalised|_Gated|_Heads",
     "sums and factors": r"aten::(add|mul|sub|div|addcmul)_?$",
     "copies and precision": r"aten::(copy_|_to_copy|clone|cat|index|fill_|zero_|embedding)",
     "optimiser": r"_fused_adam|Optimizer",
