@@ -57,7 +57,7 @@ def load_checkpoint(
     damaged: list[str] = []
     for path in reversed(_steps(folder)):
         if _sound(path):
-            tensors = load_file(path / "tensors.safetensors")
+            tensors = _read(path / "tensors.safetensors")
             state = json.loads((path / "state.json").read_text())
             return int(path.name.removeprefix("step-")), tensors, state, damaged
         damaged.append(path.name)
@@ -73,7 +73,7 @@ def save_weights(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file. Raises InputError where it is missing or damaged."""
     try:
-        return load_file(path)
+        return _read(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be loaded ({error}); train the run again") from None
 
@@ -88,6 +88,12 @@ def saved_config(path: Path) -> RunConfig:
     if "config" not in header:
         raise InputError(f"{path}: its header holds no config; give the file that a run wrote")
     return parse_config(json.loads(header["config"]), str(path))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Read, not mapped: moments live on in what a resumed run loads, its checkpoint does not."""
+    tensors: dict[str, Tensor] = load_file(path, backend="pread")
+    return tensors
 
 
 def _steps(folder: Path) -> list[Path]:

@@ -19,6 +19,15 @@ def test_reads_back_what_was_written(tmp_path: Path) -> None:
     assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
 
 
+def test_what_was_loaded_outlives_its_file(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, TENSORS, {})
+    _, tensors, _, _ = load_checkpoint(tmp_path) or pytest.fail("nothing found")
+    path = tmp_path / "step-000000001/tensors.safetensors"
+    with path.open("r+b") as file:  # in place: a mapped file would show it
+        file.write(bytes(path.stat().st_size))
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
+
+
 def test_keeps_the_last_two(tmp_path: Path) -> None:
     for step in (1, 5, 10):
         save_checkpoint(tmp_path, step, TENSORS, {})
