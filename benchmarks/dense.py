@@ -4,13 +4,14 @@
 
 Forward, backward, clipping and AdamW on random tokens: same layers, width, heads, context, batch,
 vocabulary and (fused) optimiser, one thread. Each side has a process of its own; sides take turns.
-`ours` is the trainer as sweeps run it, with their allocator settings, and `ours compiled` the same
-with its layers compiled, as long runs may have them; nanoGPT and x-transformers run in float32 with
-the allocator as it is, and under bf16 autocast with our settings. nanoGPT is the checkout in
-NANOGPT_DIR, or its architecture in `peers.py`; x-transformers is left out where it is not
+`ours` is the trainer as sweeps run it, on the paths that they measure to be the fastest here and
+with their allocator settings, and `ours compiled` the same with its layers compiled, as long runs
+may have them; nanoGPT and x-transformers run in float32 with the allocator as it is, and with our
+settings under bf16 autocast, or in float32 where that is the faster here. nanoGPT is the checkout
+in NANOGPT_DIR, or its architecture in `peers.py`; x-transformers is left out where it is not
 installed. `ratio` is a side's CPU time over ours, median and quartiles over rounds; `share` is the
-part of the machine's bf16 product rate, measured on one large product, that the step's FLOP (6 N a
-token, head and the causal half of attention included) reach.
+part of the machine's product rate in our precision, measured on one large product, that the step's
+FLOP (6 N a token, head and the causal half of attention included) reach.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from peers import PeerStep, Shape, nanogpt, x_transformers
 from sides import Make, Side, Step, machine, product_rate, ratios, take_turns
 
 from core.accounting import count_parameters, training_flops_per_token
-from core.calibrate import random_text
+from core.calibrate import measure_paths, random_text
 from core.config import Paths, RunConfig, Runtime, parse_config
 from core.trainer import Trainer
 from sweeps.ray_session import WORKERS
@@ -41,18 +42,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rate = product_rate(torch.bfloat16)
-    print(f"{machine()}; bf16 products {rate / 1e9:.0f} GFLOP/s")
+    usual = measure_paths(run_config(*SIZES["0.2M"]), "cpu").model_copy(update={"trunk": "eager"})
+    rate = product_rate(torch.bfloat16 if usual.precision == "bf16" else torch.float32)
+    print(f"{machine()}; {usual}; products {rate / 1e9:.0f} GFLOP/s")
     tables: list[pd.DataFrame] = []
     for size in SIZES:
-        tables.append(measure(size, rate))
+        tables.append(measure(size, usual, rate))
         pd.concat(tables).to_csv(given.out, index=False, float_format="%.4g")
 
 
-def measure(size: str, rate: float) -> pd.DataFrame:
+def measure(size: str, usual: Paths, rate: float) -> pd.DataFrame:
     """One row a side."""
     config = run_config(*SIZES[size])
-    sides = {name: Side(make, variables) for name, (make, variables) in contest(config).items()}
+    entries = contest(config, usual).items()
+    sides = {name: Side(make, variables) for name, (make, variables) in entries}
     table = ratios(take_turns(sides, ROUNDS, BLOCK_SECONDS), "ours").reset_index()
     for side in sides.values():
         side.close()
@@ -64,26 +67,29 @@ def measure(size: str, rate: float) -> pd.DataFrame:
     return table
 
 
-def contest(config: RunConfig) -> dict[str, tuple[Make, dict[str, str]]]:
+def contest(config: RunConfig, usual: Paths) -> dict[str, tuple[Make, dict[str, str]]]:
     """What builds each side, and the environment of its process."""
-    train = config.train.model_copy(update={"precision": "fp32"})
-    fp32 = config.model_copy(update={"train": train})
+    compiled = usual.model_copy(update={"trunk": "compiled"})
     sides: dict[str, tuple[Make, dict[str, str]]] = {
-        "ours": (partial(our_step, config), WORKERS),
-        "ours compiled": (partial(our_step, config, "compiled"), WORKERS),
-        "ours fp32": (partial(our_step, fp32), WORKERS),
+        "ours": (partial(our_step, config, usual), WORKERS),
+        "ours compiled": (partial(our_step, config, compiled), WORKERS),
     }
+    bf16 = usual.precision == "bf16"
+    if bf16:
+        fp32 = usual.model_copy(update={"precision": "fp32"})
+        sides["ours fp32"] = partial(our_step, config, fp32), WORKERS
+    with_ours = "bf16" if bf16 else "fp32, our allocator"
     for peer in PEERS:
         if peer == "nanogpt" or importlib.util.find_spec("x_transformers"):
             sides[f"{peer} fp32"] = partial(peer_step, peer, config, False), {}
-            sides[f"{peer} bf16"] = partial(peer_step, peer, config, True), WORKERS
+            sides[f"{peer} {with_ours}"] = partial(peer_step, peer, config, bf16), WORKERS
     return sides
 
 
-def our_step(config: RunConfig, trunk: str = "eager") -> Step:
+def our_step(config: RunConfig, paths: Paths) -> Step:
     folder = Path(tempfile.gettempdir())  # nothing is written before the first checkpoint
-    runtime = Runtime(paths=Paths.model_validate({"trunk": trunk}))
-    own = Trainer(config, runtime, folder, random_text(config, 64), lambda _: None)
+    text = random_text(config, 64)
+    own = Trainer(config, Runtime(paths=paths), folder, text, lambda _: None)
     return lambda: own.train_step(config.steps)
 
 

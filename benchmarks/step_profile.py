@@ -21,6 +21,8 @@ from dense import SIZES, contest, run_config
 from sides import WARM_UP, Make, machine, set_environment
 from torch.profiler import ProfilerActivity, profile
 
+from core.config import Paths
+
 STEPS = 10
 SIDES = ("ours", "nanogpt bf16")
 KINDS = {
@@ -48,7 +50,7 @@ def main() -> None:
 
 def measure(size: str, side: str) -> pd.DataFrame:
     """A row a kind of operation."""
-    make, variables = contest(run_config(*SIZES[size]))[side]
+    make, variables = contest(run_config(*SIZES[size]), Paths(precision="bf16"))[side]
     ms = pd.Series(of_kinds(alone(make, variables)))
     rows = {"size": size, "side": side, "kind": ms.index, "ms": ms.to_numpy()}
     return pd.DataFrame(rows).assign(share=(ms / ms.sum()).to_numpy())
