@@ -140,7 +140,7 @@ def start(folder: Path, work: Work) -> Work:
 
 def start_again_after_a_crash(folder: Path, work: Work) -> Work:
     """In two of CI's runs, and nowhere else so far, one of two processes ended with a segmentation
-    fault in a thread of torch's own that runs no Python. Then both begin anew, and it is said."""
+    fault, in a thread that runs no Python. Then both begin anew, once, and it is said."""
     try:
         return start(folder / "two", replace(work, folder=folder / "two"))
     except torch.multiprocessing.ProcessExitedException as crash:
